@@ -1,0 +1,81 @@
+#!/opt/ftp/bin/python3
+"""The artifact store's FTP server: accounts with hashed passwords, a passive range, TLS where a certificate is given.
+
+Settings: the JSON file that is named by the environment variable FTP_SETTINGS, see roles/ftp/vars/main.yml.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from passlib.hash import sha512_crypt
+from pyftpdlib.authorizers import AuthenticationFailed, DummyAuthorizer
+from pyftpdlib.handlers import FTPHandler, TLS_FTPHandler
+from pyftpdlib.servers import FTPServer
+
+PERMISSIONS = "elradfmwMT"  # all of them: one account owns the whole store
+
+
+class HashedAuthorizer(DummyAuthorizer):
+    """Accounts whose passwords are known by their hashes alone."""
+
+    def validate_authentication(self, username: str, password: str, handler: FTPHandler) -> None:  # noqa: ARG002 (its base's)
+        """Raise AuthenticationFailed, in the same words, for an unknown account and for a wrong password."""
+        account = self.user_table.get(username)
+        if account is None or not matches(password, account["pwd"]):
+            raise AuthenticationFailed("Authentication failed.")
+
+
+@functools.lru_cache(maxsize=64)
+def matches(password: str, password_hash: str) -> bool:
+    """Whether a password has this hash; remembered, as a client logs in for each connection and hashing takes its time."""
+    return bool(sha512_crypt.verify(password, password_hash))
+
+
+def authorizer(root: Path, accounts: list[dict[str, str]]) -> HashedAuthorizer:
+    """The accounts, each with the whole of `root`."""
+    result = HashedAuthorizer()
+    for account in accounts:
+        result.add_user(account["user"], account["password_hash"], str(root), perm=PERMISSIONS)
+    return result
+
+
+def handler(settings: dict[str, Any]) -> type[FTPHandler]:
+    """What speaks to one client, made from the settings."""
+    accounts = json.loads(Path(settings["accounts"]).read_text())
+    first, last = settings["passive_ports"]
+    attributes: dict[str, Any] = {
+        "authorizer": authorizer(Path(settings["root"]), accounts),
+        "banner": "mlflow-stack artifact store ready.",
+        "passive_ports": range(first, last + 1),
+        "masquerade_address": settings["advertised_address"],
+        "timeout": 600,
+        "log_prefix": "%(username)s@%(remote_ip)s",
+        "auth_failed_timeout": 2,
+    }
+    if settings["certificate"]:
+        attributes |= {"certfile": settings["certificate"], "tls_control_required": True, "tls_data_required": True}
+        return type("Handler", (TLS_FTPHandler,), attributes)
+    return type("Handler", (FTPHandler,), attributes)
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s")
+    settings = json.loads(Path(os.environ.get("FTP_SETTINGS", "/etc/mlflow-stack/server.json")).read_text())
+    server = FTPServer(("0.0.0.0", settings["port"]), handler(settings))  # noqa: S104 (the container's own network)
+    server.max_cons = settings["max_connections"]
+    server.max_cons_per_ip = 0  # all of MLflow's transfers come from one address
+    signal.signal(signal.SIGTERM, lambda *_: server.close_all() or sys.exit(0))
+    server.serve_forever(handle_exit=False)
+
+
+if __name__ == "__main__":
+    main()
