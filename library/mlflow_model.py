@@ -1,0 +1,928 @@
+#!/usr/bin/python
+"""Ansible module: the desired state of one registered model of MLflow."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: mlflow_model
+short_description: Register, prove and promote a model in MLflow's model registry
+description:
+  - Describes the desired state of one registered model, of one of its versions, and of one alias.
+  - "Promotes after proof: O(source) is registered as a version, the version is tested through the endpoint that
+    serves it, and only then O(alias) moves to it. A test that fails leaves the alias where it was and fails the task,
+    with the rows that differ."
+  - A version is registered for its content, not for its origin. The module keeps a digest of the model's files in the
+    version's tag C(mlflow_model.digest), so that the same model, trained again by another run, is the version that it
+    was. What every training changes does not count, such as the run's id and the time in the file C(MLmodel), and the
+    memory addresses and times in a file of skops.
+  - Talks to MLflow 3 by its REST API and needs no library on the target. Requests that fail for a reason that may pass
+    (status 429 or 5xx, connection refused) are sent again until O(timeout) is over.
+version_added: "1.0.0"
+author:
+  - mlflow-stack contributors
+extends_documentation_fragment:
+  - action_common_attributes
+attributes:
+  check_mode:
+    support: full
+    details:
+      - The smoke test reads only, so it runs too if the version exists already and the endpoint answers.
+        If there is nothing to ask yet, RV(smoke_test.passed) is null and the module predicts that it will pass.
+  diff_mode:
+    support: full
+  idempotent:
+    description: When run twice in a row without outside intervention, the second run changes nothing.
+    support: full
+  platform:
+    platforms: posix
+options:
+  tracking_uri:
+    description:
+      - URL of the tracking server, C(http://) or C(https://), without credentials.
+      - An HTTP proxy of the environment is used for it, unless it is a loopback address.
+    type: str
+    required: true
+  username:
+    description: User of the tracking server, if it asks for one.
+    type: str
+  password:
+    description: Password of O(username).
+    type: str
+  ca_path:
+    description: PEM file, on the target, with the authorities to trust instead of those of the target.
+    type: path
+  validate_certs:
+    description: Whether certificates of servers are verified.
+    type: bool
+    default: true
+  timeout:
+    description: Seconds that one request may take until a server answers, and for which one that failed is sent again.
+    type: float
+    default: 30.0
+  name:
+    description: Name of the registered model. It is created if it is missing.
+    type: str
+    required: true
+  state:
+    description:
+      - V(present) makes what the other options describe.
+      - V(absent) with O(alias) removes that alias and nothing else.
+      - V(absent) with O(version) deletes that version. It fails if an alias points to the version.
+      - V(absent) with neither deletes the registered model with all its versions and aliases.
+      - Runs, and the files of models, are never deleted.
+    type: str
+    choices: [present, absent]
+    default: present
+  description:
+    description: Description of the registered model. Left as it is if not given.
+    type: str
+  tags:
+    description:
+      - Tags of the registered model. A value that is no string is kept as its JSON, null removes the tag.
+        Tags that are not listed are left alone.
+    type: dict
+    default: {}
+  version_tags:
+    description: Tags of the version, in the same way as O(tags).
+    type: dict
+    default: {}
+  source:
+    description:
+      - "The model to register: C(runs:/RUN_ID/PATH), C(models:/m-ID), C(models:/NAME/VERSION), C(models:/NAME@ALIAS),
+        or a directory on the target that holds a file C(MLmodel)."
+      - A directory is uploaded, unless the registered model has a version of that content.
+      - Without it and without O(version), the version is the one that O(alias) points to.
+    type: str
+  experiment:
+    description: Experiment to upload a directory to. It is created if it is missing. O(name) if not given.
+    type: str
+  version:
+    description: A version that exists.
+    type: int
+  alias:
+    description: Alias that shall point to the version, for instance V(champion).
+    type: str
+  smoke_test:
+    description:
+      - A test that the version has to pass before O(alias) moves to it.
+      - It runs each time, also if the alias points to the version already.
+      - The endpoint has to serve the version in question; the module cannot see which one it serves.
+    type: dict
+    suboptions:
+      endpoint:
+        description: URL to post the inputs to, the C(/invocations) of C(mlflow models serve).
+        type: str
+        required: true
+      inputs:
+        description:
+          - Rows to predict.
+          - A list (of rows, or of dictionaries from columns to values), and a dictionary from columns to lists of
+            values, are sent as C(inputs) of MLflow's scoring protocol.
+          - A dictionary with C(columns) and C(data) is sent as C(dataframe_split).
+          - A dictionary with one of the protocol's own keys (C(inputs), C(instances), C(dataframe_split),
+            C(dataframe_records)) is sent as it is.
+        type: raw
+      expected:
+        description: The predictions that are expected, one for each row.
+        type: list
+        elements: raw
+      sample:
+        description:
+          - Path of a JSON artifact of the run that made the version, with the keys C(inputs) and C(expected).
+          - Replaces O(smoke_test.inputs) and O(smoke_test.expected).
+        type: str
+      tolerance:
+        description: Largest absolute difference between a number and the one that is expected. NaN is never accepted.
+        type: float
+        default: 0.000001
+      max_latency_ms:
+        description:
+          - Longest time of an answer in milliseconds, the best of three after a first one that warms up.
+          - No limit if not given.
+        type: float
+      wait:
+        description: Seconds to wait until the endpoint answers.
+        type: float
+        default: 0.0
+seealso:
+  - module: mlflow_model_info
+  - name: MLflow model registry
+    description: What versions, aliases and tags are.
+    link: https://mlflow.org/docs/latest/ml/model-registry/
+"""
+
+EXAMPLES = r"""
+- name: Register the model of a run
+  mlflow_model:
+    tracking_uri: http://127.0.0.1:5000
+    username: admin
+    password: "{{ mlflow_admin_password }}"
+    name: wine-quality
+    description: Predicts the quality of a wine from its chemistry.
+    source: runs:/0a1b2c3d4e5f60718293a4b5c6d7e8f9/wine-quality
+    version_tags:
+      git_commit: 4f2a9c1
+  register: candidate
+
+- name: Promote the version once it has proved itself
+  mlflow_model:
+    tracking_uri: http://127.0.0.1:5000
+    username: admin
+    password: "{{ mlflow_admin_password }}"
+    name: wine-quality
+    version: "{{ candidate.version }}"
+    alias: champion
+    smoke_test:
+      endpoint: http://127.0.0.1:5002/invocations
+      sample: smoke_test.json
+      max_latency_ms: 500
+      wait: 60
+
+- name: Upload a model from a directory, test it with rows of one's own, promote it
+  mlflow_model:
+    tracking_uri: https://mlflow.example.com
+    ca_path: /etc/ssl/example-ca.pem
+    name: wine-quality
+    source: /srv/models/wine-quality
+    alias: challenger
+    smoke_test:
+      endpoint: http://127.0.0.1:5003/invocations
+      inputs:
+        columns: [alcohol, sulphates]
+        data:
+          - [9.4, 0.56]
+          - [12.8, 0.75]
+      expected: [5.03, 6.41]
+      tolerance: 0.01
+
+- name: Remove an alias
+  mlflow_model:
+    tracking_uri: http://127.0.0.1:5000
+    name: wine-quality
+    alias: challenger
+    state: absent
+"""
+
+RETURN = r"""
+name:
+  description: Name of the registered model.
+  returned: always
+  type: str
+  sample: wine-quality
+version:
+  description: The version in question. Null if none is described, and in check mode if it would be registered.
+  returned: when O(state=present)
+  type: int
+  sample: 3
+created:
+  description: Whether the version was registered by this task, or would be in check mode.
+  returned: when O(state=present)
+  type: bool
+  sample: true
+source:
+  description: URI that the version was registered from.
+  returned: when O(state=present)
+  type: str
+  sample: models:/m-5228868a637944ab9492a1d6236d3ee8
+run_id:
+  description: The run that made the version. Null if none did.
+  returned: when O(state=present)
+  type: str
+  sample: 4517d7ac45774255ae079c34a3a7d9dd
+tags:
+  description: Tags of the version.
+  returned: when O(state=present)
+  type: dict
+  sample: {"mlflow_model.digest": "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}
+alias:
+  description: The alias of O(alias).
+  returned: always
+  type: str
+  sample: champion
+previous_version:
+  description: The version that the alias pointed to before. Null if there was no such alias.
+  returned: always
+  type: int
+  sample: 2
+smoke_test:
+  description: Outcome of the smoke test. Null if none is described.
+  returned: when O(state=present)
+  type: dict
+  contains:
+    passed:
+      description: Null in check mode if there was nothing to ask.
+      type: bool
+      sample: true
+    rows:
+      description: Number of predictions that were compared.
+      type: int
+      sample: 5
+    max_difference:
+      description: Largest absolute difference to the expected numbers. Null if what was predicted cannot be compared.
+      type: float
+      sample: 0.0
+    latency_ms:
+      description: Time of an answer in milliseconds, the best of three. Null if the predictions were wrong already.
+      type: float
+      sample: 3.6
+    problems:
+      description: What is wrong, one sentence each.
+      type: list
+      elements: str
+      sample: ["row 2: expected 5.0, got 6.1, difference 1.1 (tolerance 1e-06)"]
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import re
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+if TYPE_CHECKING:
+    from mlflow_api import (
+        CONNECTION_ARGUMENTS,
+        CONNECTION_REQUIRED_TOGETHER,
+        Http,
+        Mlflow,
+        MlflowError,
+        ModelVersion,
+        ParameterError,
+        RegisteredModel,
+        require_plain_url,
+    )
+else:
+    from ansible.module_utils.mlflow_api import (
+        CONNECTION_ARGUMENTS,
+        CONNECTION_REQUIRED_TOGETHER,
+        Http,
+        Mlflow,
+        MlflowError,
+        ModelVersion,
+        ParameterError,
+        RegisteredModel,
+        require_plain_url,
+    )
+
+DIGEST_TAG = "mlflow_model.digest"
+MODEL_FILE = "MLmodel"
+REGISTRATION_FILE = "registered_model_meta"  # left by MLflow in a directory that it downloaded a version to
+VOLATILE_KEYS = ("artifact_path", "model_id", "model_size_bytes", "model_uuid", "run_id", "utc_time_created")
+SCORING_KEYS = {"inputs", "instances", "dataframe_split", "dataframe_records"}
+SKOPS_SCHEMA = "schema.json"
+CHUNK = 1 << 20  # bytes
+LATENCY_SAMPLES = 3
+NEW = "new"  # stands for the number of a version in the diff of check mode
+PROBLEMS_SHOWN = 3
+GATEWAY_STATUSES = frozenset({502, 503, 504})  # what a proxy answers while the endpoint behind it starts
+
+
+class SmokeTestError(Exception):
+    """Carries what the module returns in spite of it."""
+
+    def __init__(self, message: str, result: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+# The digest of a model's files
+
+
+def content_digest(files: Iterable[tuple[str, IO[bytes]]]) -> str:
+    """Digest of a model, `sha256:…`, from the sorted pairs of path and content of its files.
+
+    Equal for models of equal content, whichever run trained them and whenever.
+    """
+    digest = hashlib.sha256()
+    for path, content in files:
+        digest.update(f"{path}\0{_file_digest(path, content)}\n".encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _file_digest(path: str, content: IO[bytes]) -> str:
+    if path == MODEL_FILE:
+        return hashlib.sha256(lasting_lines(content.read().decode()).encode()).hexdigest()
+    if path.endswith(".skops") and zipfile.is_zipfile(content):
+        return _skops_digest(content)
+    return _sha256(content)
+
+
+def _sha256(content: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    content.seek(0)
+    while chunk := content.read(CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def lasting_lines(mlmodel: str) -> str:
+    """The file MLmodel without the top-level keys that every training changes."""
+    return re.sub(rf"^({'|'.join(VOLATILE_KEYS)}):.*\n?([ -].*\n?)*", "", mlmodel, flags=re.MULTILINE)
+
+
+def _skops_digest(content: IO[bytes]) -> str:
+    """Digest of a skops file by what it holds.
+
+    Its schema.json names objects, and the files beside it, by their addresses in memory: here they are numbered in the
+    order of their appearance. The times of the archive's members do not count.
+    """
+    with zipfile.ZipFile(content) as archive:
+        numbers: dict[str, str] = {}
+        schema = re.sub(
+            r'(?<="__id__": )\d+|(?<="file": ")[^".]+',
+            lambda name: numbers.setdefault(name[0], f"#{len(numbers)}"),
+            archive.read(SKOPS_SCHEMA).decode(),
+        )
+        files = {numbers.get(name.split(".")[0], name): name for name in archive.namelist() if name != SKOPS_SCHEMA}
+        digest = hashlib.sha256(schema.encode())
+        for number in sorted(files):
+            with archive.open(files[number]) as member:
+                digest.update(f"\0{number}\0{_sha256(member)}".encode())
+    return digest.hexdigest()
+
+
+def directory_files(directory: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Pairs of relative path and open content, sorted by path; a file is closed when the next one is asked for."""
+    paths = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if path.is_file()}
+    for name in sorted(paths.keys() - {REGISTRATION_FILE}):
+        with paths[name].open("rb") as content:
+            yield name, content
+
+
+def remote_files(mlflow: Mlflow, uri: str) -> Iterator[tuple[str, IO[bytes]]]:
+    """As directory_files, of artifacts; each file is held in a temporary one."""
+    for path in mlflow.files(uri):
+        with tempfile.TemporaryFile() as content:
+            mlflow.download(uri, path, content)
+            yield path, content
+
+
+# The smoke test
+
+
+@dataclass(frozen=True)
+class SmokeTest:
+    """The option smoke_test; wait: seconds, max_latency_ms: None for no limit."""
+
+    endpoint: str
+    inputs: Any
+    expected: list[Any] | None
+    sample: str | None
+    tolerance: float
+    max_latency_ms: float | None
+    wait: float
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Outcome of a smoke test; ran: False if there was nothing to ask."""
+
+    rows: int = 0
+    max_difference: float | None = None
+    latency_ms: float | None = None
+    problems: tuple[str, ...] = ()
+    ran: bool = True
+
+    def as_result(self) -> dict[str, Any]:
+        return {
+            "passed": not self.problems if self.ran else None,
+            "rows": self.rows,
+            "max_difference": self.max_difference,
+            "latency_ms": self.latency_ms,
+            "problems": list(self.problems),
+        }
+
+
+def checked_rows(inputs: object, expected: object) -> tuple[list[Any] | dict[str, Any], list[Any]]:
+    """The two as they are. Raises ParameterError if they are nothing that a prediction can be tested with."""
+    if not isinstance(inputs, (list, dict)) or not inputs:
+        raise ParameterError(
+            f"smoke_test: inputs: expected a list or a dictionary that is not empty, got {shown(inputs)}"
+        )
+    if not isinstance(expected, list) or not expected:
+        raise ParameterError(f"smoke_test: expected: expected a list that is not empty, got {shown(expected)}")
+    return inputs, expected
+
+
+def scoring_request(inputs: list[Any] | dict[str, Any]) -> dict[str, Any]:
+    """Body of a request to /invocations, see the option smoke_test.inputs."""
+    if isinstance(inputs, dict) and inputs.keys() & SCORING_KEYS:
+        return inputs
+    if isinstance(inputs, dict) and {"columns", "data"} <= inputs.keys() <= {"columns", "data", "index"}:
+        return {"dataframe_split": inputs}
+    return {"inputs": inputs}
+
+
+def predictions(endpoint: str, answer: bytes) -> list[Any]:
+    """Raises MlflowError if the endpoint has answered something else."""
+    try:
+        content = json.loads(answer)
+    except ValueError:
+        text = shown(answer.decode(errors="replace"))
+        raise MlflowError("POST", endpoint, f"expected JSON, got {text}", status=HTTPStatus.OK) from None
+    rows = content.get("predictions") if isinstance(content, dict) else None
+    if not isinstance(rows, list):
+        raise MlflowError(
+            "POST", endpoint, f"expected a list of predictions, got {shown(content)}", status=HTTPStatus.OK
+        )
+    return rows
+
+
+def difference(expected: object, got: object) -> float:
+    """Largest absolute difference between numbers in the same place of two values as JSON has them.
+
+    Infinite if their shapes or any other values differ, or if a number is NaN.
+    """
+    if isinstance(expected, (int, float)) and isinstance(got, (int, float)):
+        distance = 0.0 if expected == got else abs(float(expected) - float(got))
+        return math.inf if math.isnan(distance) else distance
+    if isinstance(expected, list) and isinstance(got, list) and len(expected) == len(got):
+        return max((difference(*pair) for pair in zip(expected, got, strict=True)), default=0.0)
+    if isinstance(expected, dict) and isinstance(got, dict) and expected.keys() == got.keys():
+        return max((difference(expected[key], got[key]) for key in expected), default=0.0)
+    return 0.0 if expected == got else math.inf
+
+
+def compare(expected: list[Any], got: list[Any], tolerance: float) -> Proof:
+    """Compares row by row; rows are counted from 0."""
+    if len(expected) != len(got):
+        return Proof(rows=len(got), problems=(f"expected {len(expected)} rows, got {len(got)}",))
+    differences = [difference(*pair) for pair in zip(expected, got, strict=True)]
+    wrong = [row for row, distance in enumerate(differences) if distance > tolerance]
+    problems = [_row_problem(row, expected[row], got[row], differences[row], tolerance) for row in wrong]
+    if len(problems) > PROBLEMS_SHOWN:
+        problems[PROBLEMS_SHOWN:] = [f"{len(problems) - PROBLEMS_SHOWN} more of {len(got)} rows differ"]
+    largest = max(differences)
+    return Proof(rows=len(got), max_difference=None if math.isinf(largest) else largest, problems=tuple(problems))
+
+
+def _row_problem(row: int, expected: object, got: object, distance: float, tolerance: float) -> str:
+    problem = f"row {row}: expected {shown(expected)}, got {shown(got)}"
+    return problem if math.isinf(distance) else f"{problem}, difference {distance:.6g} (tolerance {tolerance:g})"
+
+
+def shown(value: object) -> str:
+    """A value as JSON, cut to the length that a message can bear."""
+    text = json.dumps(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def run_smoke_test(http: Http, test: SmokeTest, inputs: list[Any] | dict[str, Any], expected: list[Any]) -> Proof:
+    """Asks the endpoint. Raises MlflowError if it does not answer, or answers with an error."""
+    request = json.dumps(scoring_request(inputs)).encode()
+
+    def ask() -> bytes:
+        return http.send("POST", test.endpoint, body=request)
+
+    proof = compare(expected, predictions(test.endpoint, ask()), test.tolerance)
+    if proof.problems:
+        return proof
+    latency_ms = round(1000 * min(_seconds(ask) for _ in range(LATENCY_SAMPLES)), 3)
+    if test.max_latency_ms is not None and latency_ms > test.max_latency_ms:
+        problem = f"the answer took {latency_ms:g} ms, expected at most {test.max_latency_ms:g} ms"
+        return replace(proof, latency_ms=latency_ms, problems=(problem,))
+    return replace(proof, latency_ms=latency_ms)
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+# The state of the model
+
+
+@dataclass
+class Differences:
+    """What the task changes: it feeds both `changed` and `diff`."""
+
+    before: dict[str, Any] = field(default_factory=dict)
+    after: dict[str, Any] = field(default_factory=dict)
+
+    def record(self, what: str, before: object, after: object) -> bool:
+        """Returns whether they differ."""
+        if before == after:
+            return False
+        self.before[what], self.after[what] = before, after
+        return True
+
+    def as_result(self) -> dict[str, Any]:
+        return {"changed": bool(self.after), "diff": {"before": self.before, "after": self.after}}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model to register. uri: what a version refers to, None for a directory, which has to be uploaded first;
+    files: opens its files, in the shape that content_digest takes;
+    version: set if the model is one already."""
+
+    files: Callable[[], Iterable[tuple[str, IO[bytes]]]]
+    uri: str | None = None
+    run_id: str | None = None
+    model_id: str | None = None
+    version: ModelVersion | None = None
+
+
+def tag_values(tags: Mapping[str, Any]) -> dict[str, str | None]:
+    """The options tags and version_tags as MLflow keeps them: text; None for a tag that shall not be."""
+    return {
+        key: value if value is None or isinstance(value, str) else json.dumps(value, sort_keys=True)
+        for key, value in tags.items()
+    }
+
+
+def tag_changes(current: Mapping[str, str], wanted: Mapping[str, str | None]) -> dict[str, str | None]:
+    """The wanted tags that are different now."""
+    return {key: value for key, value in wanted.items() if current.get(key) != value}
+
+
+class ModelTask:
+    """The task: compares the parameters with the registry, changes what differs, returns what the module returns."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        """Reads the registered model. Raises MlflowError, and ParameterError if a URL is none."""
+        parameters = module.params
+        self.check_mode: bool = module.check_mode
+        self.warn = module.warn
+        self.differences = Differences()
+
+        self.name: str = parameters["name"]
+        self.state: str = parameters["state"]
+        self.description: str | None = parameters["description"]
+        self.tags = tag_values(parameters["tags"])
+        self.version_tags = tag_values(parameters["version_tags"])
+        self.source: str | None = parameters["source"]
+        self.experiment: str = parameters["experiment"] or self.name
+        self.version: int | None = parameters["version"]
+        self.alias: str | None = parameters["alias"]
+        self.smoke_test = SmokeTest(**parameters["smoke_test"]) if parameters["smoke_test"] else None
+        if self.smoke_test:
+            require_plain_url("smoke_test.endpoint", self.smoke_test.endpoint)
+        self.endpoint = Http(
+            timeout=parameters["timeout"],
+            patience=self.smoke_test.wait if self.smoke_test and not self.check_mode else 0,
+            ca_path=parameters["ca_path"],
+            validate_certs=parameters["validate_certs"],
+            transient=GATEWAY_STATUSES,
+        )
+
+        self.mlflow = Mlflow.of(parameters)
+        registered = self.mlflow.registered_model(self.name)
+        self.exists = registered is not None
+        self.model = registered or RegisteredModel(self.name, description="", tags={}, aliases={}, latest=None)
+        self.previous = self.model.aliases.get(self.alias) if self.alias else None
+
+    def run(self) -> dict[str, Any]:
+        """Raises MlflowError, ParameterError, SmokeTestError."""
+        if self.state == "present":
+            return self._ensure_present()
+        self._ensure_absent()
+        return self._result()
+
+    def _result(self, **details: object) -> dict[str, Any]:
+        identity = {"name": self.name, "alias": self.alias, "previous_version": self.previous}
+        return identity | details | self.differences.as_result()
+
+    # state: absent
+
+    def _ensure_absent(self) -> None:
+        if self.alias and self.version:
+            raise ParameterError("alias and version are both given; with state: absent, give the one that shall go")
+        if self.alias:
+            change = self.differences.record("alias", {self.alias: self.previous}, {self.alias: None})
+            if change and not self.check_mode:
+                self.mlflow.delete_alias(self.name, self.alias)
+        elif self.version:
+            self._remove_version(self.version)
+        else:
+            self._remove_model()
+
+    def _remove_model(self) -> None:
+        change = self.differences.record("registered_model", self.name if self.exists else None, None)
+        if change and not self.check_mode:
+            self.mlflow.delete_registered_model(self.name)
+
+    def _remove_version(self, number: int) -> None:
+        aliases = sorted(alias for alias, version in self.model.aliases.items() if version == number)
+        if aliases:
+            raise ParameterError(
+                f"version {number} of {self.name!r} is what the alias {', '.join(map(repr, aliases))} points to; "
+                "move or remove the alias first"
+            )
+        present = self.exists and self.mlflow.version(self.name, number)
+        change = self.differences.record("version", number if present else None, None)
+        if change and not self.check_mode:
+            self.mlflow.delete_version(self.name, number)
+
+    # state: present
+
+    def _ensure_present(self) -> dict[str, Any]:
+        source = self._resolve(self.source) if self.source else None
+        version, tags = self._recognise(source) if source else (self._described_version(), self.version_tags)
+        created = source is not None and version is None
+        self._ensure_model()
+        if version is not None:
+            version = self._ensure_version_tags(version, tags)
+        elif source is not None:
+            version = self._register(source, tags)
+        proof = self._prove(version, self.smoke_test) if self.smoke_test else None
+        details = {
+            "version": version and version.version,
+            "created": created,
+            "source": version and version.source,
+            "run_id": version and version.run_id,
+            "tags": version and dict(version.tags),
+            "smoke_test": proof and proof.as_result(),
+        }
+        if version and self.smoke_test and proof and proof.problems:
+            raise SmokeTestError(self._failure(version, self.smoke_test, proof), self._result(**details))
+        if self.alias:
+            self._ensure_alias(self.alias, version)
+        return self._result(**details)
+
+    def _described_version(self) -> ModelVersion | None:
+        """The version that the option version or alias names, None if neither does."""
+        if self.alias and self.version is None and self.previous is None:
+            raise ParameterError(
+                f"{self.name!r} has no alias {self.alias!r} yet; say by source or version what it shall point to"
+            )
+        number = self.version or self.previous
+        if number is None:
+            if self.version_tags or self.smoke_test:
+                raise ParameterError("version_tags and smoke_test are about a version; give source, version or alias")
+            return None
+        version = self.mlflow.version(self.name, number)
+        if version is None:
+            latest = self.model.latest
+            found = f"its latest is {latest.version}" if latest else "it has none"
+            raise ParameterError(f"{self.name!r} has no version {number}; {found}")
+        return version
+
+    def _resolve(self, source: str) -> Source:
+        """Raises ParameterError if there is no such model."""
+        if match := re.fullmatch(r"runs:/([^/]+)/(.+?)/?", source):
+            return self._model_of_run(match[1], match[2])
+        if match := re.fullmatch(r"models:/(m-[^/@]+)", source):
+            return self._logged_model(match[1])
+        if match := re.fullmatch(r"models:/([^/@]+)(?:/(\d+)|@(.+))", source):
+            return self._registered_version(source, match[1], match[2], match[3])
+        directory = Path(source)
+        if (directory / MODEL_FILE).is_file():
+            return Source(files=lambda: directory_files(directory))
+        raise ParameterError(
+            f"source is {source!r}; expected runs:/RUN_ID/PATH, models:/m-ID, models:/NAME/VERSION, "
+            f"models:/NAME@ALIAS, or a directory of the target with a file {MODEL_FILE}"
+        )
+
+    def _logged_model(self, model_id: str) -> Source:
+        return Source(
+            files=lambda: remote_files(self.mlflow, self.mlflow.logged_model(model_id).artifact_uri),
+            uri=f"models:/{model_id}",
+            model_id=model_id,
+        )
+
+    def _model_of_run(self, run_id: str, path: str) -> Source:
+        run = self.mlflow.run(run_id)
+        models = {model.name: model.model_id for model in map(self.mlflow.logged_model, run.model_ids)}
+        if path in models:
+            return self._logged_model(models[path])
+        uri = f"{run.artifact_uri}/{path}"
+        if MODEL_FILE in self.mlflow.files(uri):
+            return Source(files=lambda: remote_files(self.mlflow, uri), uri=uri, run_id=run_id)
+        logged = ", ".join(sorted(models)) or "none"
+        raise ParameterError(f"source: run {run_id} has no model {path!r}; the models that it logged: {logged}")
+
+    def _registered_version(self, source: str, name: str, number: str | None, alias: str | None) -> Source:
+        model = self.mlflow.registered_model(name)
+        wanted = int(number) if number else model and model.aliases.get(alias or "")
+        version = self.mlflow.version(name, wanted) if wanted else None
+        if version is None:
+            raise ParameterError(f"source: there is no {source}")
+        return Source(
+            files=lambda: remote_files(self.mlflow, self.mlflow.version_location(name, version.version)),
+            uri=f"models:/{name}/{version.version}",
+            version=version,
+        )
+
+    def _recognise(self, source: Source) -> tuple[ModelVersion | None, dict[str, str | None]]:
+        """The newest version with the content of the source, if there is one, and the tags that it shall have.
+
+        A version refers to files, so that one from the same place has the same content: a digest is calculated only
+        for a new place, and for a version that was registered by other means.
+        """
+        if source.version and source.version.name == self.name:
+            same = [source.version]
+        else:
+            same = self.mlflow.versions(self.name, source=source.uri) if source.uri else []
+        if same:
+            digest = same[0].tags.get(DIGEST_TAG) or content_digest(source.files())
+        else:
+            digest = content_digest(source.files())
+            same = self.mlflow.versions(self.name, tag=(DIGEST_TAG, digest))
+        return (same[0] if same else None), {DIGEST_TAG: digest, **self.version_tags}
+
+    def _ensure_model(self) -> None:
+        change = self.differences.record("registered_model", self.name if self.exists else None, self.name)
+        if change and not self.check_mode:
+            self.mlflow.create_registered_model(self.name)
+        if self.description is not None:
+            change = self.differences.record("description", self.model.description, self.description)
+            if change and not self.check_mode:
+                self.mlflow.describe_registered_model(self.name, self.description)
+        for key, value in self._record_tags("tags", self.model.tags, self.tags).items():
+            if value is None:
+                self.mlflow.delete_registered_model_tag(self.name, key)
+            else:
+                self.mlflow.set_registered_model_tag(self.name, key, value)
+
+    def _ensure_version_tags(self, version: ModelVersion, tags: Mapping[str, str | None]) -> ModelVersion:
+        changes = self._record_tags("version_tags", version.tags, tags)
+        for key, value in changes.items():
+            if value is None:
+                self.mlflow.delete_version_tag(self.name, version.version, key)
+            else:
+                self.mlflow.set_version_tag(self.name, version.version, key, value)
+        return replace(version, tags=_without_none({**version.tags, **changes}))
+
+    def _record_tags(
+        self, what: str, current: Mapping[str, str], wanted: Mapping[str, str | None]
+    ) -> dict[str, str | None]:
+        """The changes to make, none in check mode."""
+        changes = tag_changes(current, wanted)
+        self.differences.record(what, {key: current.get(key) for key in changes}, changes)
+        return {} if self.check_mode else changes
+
+    def _register(self, source: Source, tags: Mapping[str, str | None]) -> ModelVersion | None:
+        """Returns None in check mode."""
+        self.differences.record("version_tags", {}, tags)
+        if self.check_mode:
+            self.differences.record("version", None, NEW)
+            return None
+        uri, model_id = (source.uri, source.model_id) if source.uri else self._upload(source)
+        version = self.mlflow.create_version(self.name, uri, source.run_id, model_id, _without_none(tags))
+        self.differences.record("version", None, version.version)
+        return version
+
+    def _upload(self, source: Source) -> tuple[str, str]:
+        """Uploads the files of the source as a model of the tracking server; returns its URI and its id."""
+        model = self.mlflow.create_logged_model(self.experiment, self.name)
+        try:
+            for path, content in source.files():
+                self.mlflow.upload(model.artifact_uri, path, content)
+        except Exception:
+            with contextlib.suppress(MlflowError):  # what went wrong first is what counts
+                self.mlflow.finish_logged_model(model.model_id, ready=False)
+            raise
+        self.mlflow.finish_logged_model(model.model_id, ready=True)
+        return f"models:/{model.model_id}", model.model_id
+
+    def _prove(self, version: ModelVersion | None, test: SmokeTest) -> Proof:
+        if version is None:  # check mode: it would be registered first
+            return Proof(ran=False)
+        inputs, expected = self._sample(version, test.sample) if test.sample else (test.inputs, test.expected)
+        try:
+            return run_smoke_test(self.endpoint, test, *checked_rows(inputs, expected))
+        except MlflowError as error:
+            if self.check_mode and error.status is None:
+                self.warn(f"The smoke test was left out, its endpoint does not answer: {error}")
+                return Proof(ran=False)
+            return Proof(problems=(error.answer,))
+
+    def _sample(self, version: ModelVersion, path: str) -> tuple[Any, Any]:
+        """Inputs and expected predictions, as the version's run has kept them."""
+        if version.run_id is None:
+            raise ParameterError(
+                f"smoke_test.sample: version {version.version} of {self.name!r} comes from no run; "
+                "give smoke_test.inputs and smoke_test.expected"
+            )
+        run = self.mlflow.run(version.run_id)
+        where = f"smoke_test.sample: {path!r} of run {run.run_id}"
+        with tempfile.TemporaryFile() as content:
+            try:
+                self.mlflow.download(run.artifact_uri, path, content)
+                sample = json.load(content)
+                return sample["inputs"], sample["expected"]
+            except MlflowError as error:
+                if error.status == HTTPStatus.NOT_FOUND:
+                    raise ParameterError(f"{where} does not exist") from error
+                raise
+            except (ValueError, KeyError, TypeError) as error:
+                raise ParameterError(f"{where} is not a JSON object with the keys inputs and expected") from error
+
+    def _failure(self, version: ModelVersion, test: SmokeTest, proof: Proof) -> str:
+        outcome = f"Version {version.version} of {self.name!r} failed its smoke test at {test.endpoint}"
+        message = f"{outcome}: {'; '.join(proof.problems)}."
+        if not self.alias:
+            return message
+        left = f"still points to version {self.previous}" if self.previous else "was not set"
+        return f"{message} The alias {self.alias!r} {left}."
+
+    def _ensure_alias(self, alias: str, version: ModelVersion | None) -> None:
+        number = version.version if version else NEW
+        change = self.differences.record("alias", {alias: self.previous}, {alias: number})
+        if change and version and not self.check_mode:
+            self.mlflow.set_alias(self.name, alias, version.version)
+
+
+def _without_none(tags: Mapping[str, str | None]) -> dict[str, str]:
+    return {key: value for key, value in tags.items() if value is not None}
+
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    **CONNECTION_ARGUMENTS,
+    "name": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "description": {"type": "str"},
+    "tags": {"type": "dict", "default": {}},
+    "version_tags": {"type": "dict", "default": {}},
+    "source": {"type": "str"},
+    "experiment": {"type": "str"},
+    "version": {"type": "int"},
+    "alias": {"type": "str"},
+    "smoke_test": {
+        "type": "dict",
+        "options": {
+            "endpoint": {"type": "str", "required": True},
+            "inputs": {"type": "raw"},
+            "expected": {"type": "list", "elements": "raw"},
+            "sample": {"type": "str"},
+            "tolerance": {"type": "float", "default": 1e-6},
+            "max_latency_ms": {"type": "float"},
+            "wait": {"type": "float", "default": 0.0},
+        },
+        "required_one_of": [("inputs", "sample")],
+        "required_together": [("inputs", "expected")],
+        "mutually_exclusive": [("inputs", "sample"), ("expected", "sample")],
+    },
+}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec=ARGUMENTS,
+        required_together=CONNECTION_REQUIRED_TOGETHER,
+        mutually_exclusive=[("source", "version")],
+        supports_check_mode=True,
+    )
+    try:
+        module.exit_json(**ModelTask(module).run())
+    except SmokeTestError as failure:
+        module.fail_json(msg=str(failure), **failure.result)
+    except ParameterError as error:
+        module.fail_json(msg=str(error))
+    except MlflowError as error:
+        module.fail_json(msg=str(error), url=error.url, status=error.status, error_code=error.error_code)
+
+
+if __name__ == "__main__":
+    main()

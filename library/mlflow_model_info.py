@@ -1,0 +1,170 @@
+#!/usr/bin/python
+"""Ansible module: what MLflow's model registry says of one registered model."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: mlflow_model_info
+short_description: Look up a registered model of MLflow and the version that an alias points to
+description:
+  - Reads only. A registered model or an alias that does not exist is no error.
+  - Takes one request, and a second one if the alias points to a version that is not the newest.
+version_added: "1.0.0"
+author:
+  - mlflow-stack contributors
+extends_documentation_fragment:
+  - action_common_attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: N/A
+  platform:
+    platforms: posix
+options:
+  tracking_uri:
+    description:
+      - URL of the tracking server, C(http://) or C(https://), without credentials.
+      - An HTTP proxy of the environment is used for it, unless it is a loopback address.
+    type: str
+    required: true
+  username:
+    description: User of the tracking server, if it asks for one.
+    type: str
+  password:
+    description: Password of O(username).
+    type: str
+  ca_path:
+    description: PEM file, on the target, with the authorities to trust instead of those of the target.
+    type: path
+  validate_certs:
+    description: Whether certificates of servers are verified.
+    type: bool
+    default: true
+  timeout:
+    description: Seconds that one request may take until a server answers, and for which one that failed is sent again.
+    type: float
+    default: 30.0
+  name:
+    description: Name of the registered model.
+    type: str
+    required: true
+  alias:
+    description: Alias whose version is looked up.
+    type: str
+seealso:
+  - module: mlflow_model
+"""
+
+EXAMPLES = r"""
+- name: Look up the champion
+  mlflow_model_info:
+    tracking_uri: http://127.0.0.1:5000
+    username: admin
+    password: "{{ mlflow_admin_password }}"
+    name: wine-quality
+    alias: champion
+  register: champion
+
+- name: Say which version it is
+  ansible.builtin.debug:
+    msg: "{{ champion.version | default('none yet', true) }}"
+"""
+
+RETURN = r"""
+exists:
+  description: Whether there is a registered model of that name.
+  returned: success
+  type: bool
+  sample: true
+aliases:
+  description: The model's aliases and the versions that they point to.
+  returned: success
+  type: dict
+  sample: {"champion": 3, "challenger": 4}
+latest_version:
+  description: The newest version. Null if there is none.
+  returned: success
+  type: int
+  sample: 4
+version:
+  description: The version that O(alias) points to. Null if there is no such alias, or none is asked for.
+  returned: success
+  type: int
+  sample: 3
+source:
+  description: URI that this version was registered from. Null if RV(version) is.
+  returned: success
+  type: str
+  sample: models:/m-5228868a637944ab9492a1d6236d3ee8
+run_id:
+  description: The run that made this version. Null if none did, or if RV(version) is.
+  returned: success
+  type: str
+  sample: 4517d7ac45774255ae079c34a3a7d9dd
+tags:
+  description: Tags of this version. Empty if RV(version) is null.
+  returned: success
+  type: dict
+  sample: {"mlflow_model.digest": "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+if TYPE_CHECKING:
+    from mlflow_api import CONNECTION_ARGUMENTS, CONNECTION_REQUIRED_TOGETHER, Mlflow, MlflowError, ParameterError
+else:
+    from ansible.module_utils.mlflow_api import (
+        CONNECTION_ARGUMENTS,
+        CONNECTION_REQUIRED_TOGETHER,
+        Mlflow,
+        MlflowError,
+        ParameterError,
+    )
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    **CONNECTION_ARGUMENTS,
+    "name": {"type": "str", "required": True},
+    "alias": {"type": "str"},
+}
+
+
+def look_up(mlflow: Mlflow, name: str, alias: str | None) -> dict[str, Any]:
+    """What the module returns. Raises MlflowError."""
+    model = mlflow.registered_model(name)
+    aliases = dict(model.aliases) if model else {}
+    latest = model.latest if model else None
+    number = aliases.get(alias) if alias else None
+    if number is None:
+        version = None
+    elif latest and latest.version == number:
+        version = latest
+    else:
+        version = mlflow.version(name, number)
+    return {
+        "exists": model is not None,
+        "aliases": aliases,
+        "latest_version": latest and latest.version,
+        "version": version and version.version,
+        "source": version and version.source,
+        "run_id": version and version.run_id,
+        "tags": dict(version.tags) if version else {},
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec=ARGUMENTS, required_together=CONNECTION_REQUIRED_TOGETHER, supports_check_mode=True
+    )
+    try:
+        module.exit_json(**look_up(Mlflow.of(module.params), module.params["name"], module.params["alias"]))
+    except ParameterError as error:
+        module.fail_json(msg=str(error))
+    except MlflowError as error:
+        module.fail_json(msg=str(error), url=error.url, status=error.status, error_code=error.error_code)
+
+
+if __name__ == "__main__":
+    main()
