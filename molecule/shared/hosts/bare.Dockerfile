@@ -3,7 +3,7 @@ ARG BASE_IMAGE
 FROM ${BASE_IMAGE}
 
 RUN apt-get update \
- && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends iproute2 procps python3 tini \
+ && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends iproute2 procps tini \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin
 
 COPY entrypoint.sh /entrypoint.sh

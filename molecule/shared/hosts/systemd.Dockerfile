@@ -4,8 +4,9 @@ FROM ${BASE_IMAGE}
 
 RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
-      dbus iproute2 kmod openssh-server procps python3 sudo systemd-sysv \
- && apt-get clean
+      dbus iproute2 kmod openssh-server procps python3-apt sudo systemd-sysv \
+ && apt-get clean \
+ && apt-cache gencaches
 
 # Masked: what cannot work in a container, and timers that would write to the host while a test watches it.
 RUN systemctl mask systemd-modules-load.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \

@@ -1,0 +1,120 @@
+"""The deployed stack, as its operator sees it from its host."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from testinfra.host import Host
+
+ROOT = Path(__file__).parents[3]
+PROJECT = "mlflow-stack"
+
+# Sends one request from the host, which is where the services listen. The host has Python, but not always curl.
+CLIENT = """
+import json, ssl, sys, urllib.error, urllib.request
+method, url, headers, body = json.loads(sys.argv[1])
+request = urllib.request.Request(url, body and body.encode(), headers, method=method)
+try:
+    answer = urllib.request.urlopen(request, timeout=60, context=ssl._create_unverified_context())
+except urllib.error.HTTPError as error:
+    answer = error
+print(json.dumps([answer.status, answer.read().decode(errors="replace")]))
+"""
+
+
+class Answer(NamedTuple):
+    """HTTP status and body."""
+
+    status: int
+    body: str
+
+
+class Stack:
+    """One host with the stack on it."""
+
+    def __init__(self, host: Host, inventory: Path) -> None:
+        self.host = host
+        self.inventory = inventory
+
+    def secrets(self) -> dict[str, str]:
+        """Every generated secret by its name."""
+        return {path.name: path.read_text().rstrip("\n") for path in (self.inventory / "secrets").iterdir()}
+
+    def run(self, command: str, *arguments: str) -> str:
+        """Standard output of a command on the host; `%s` stands for an argument, quoted. AssertionError if it fails."""
+        output: str = self.host.check_output(command, *arguments)
+        return output
+
+    def services(self) -> dict[str, dict[str, Any]]:
+        """What `docker inspect` says of each service's container, by service; not of tasks that ran to their end."""
+        listed = self.run("docker ps --all --quiet --filter label=com.docker.compose.project=" + PROJECT).split()
+        containers = json.loads(self.run("docker inspect " + " ".join(listed)))
+        return {
+            container["Config"]["Labels"]["com.docker.compose.service"]: container
+            for container in containers
+            if container["HostConfig"]["RestartPolicy"]["Name"] != "no"
+        }
+
+    def execute(self, service: str, *arguments: str) -> str:
+        """Standard output of a command in the container of a service."""
+        placeholders = " %s" * len(arguments)
+        return self.run(f"docker exec {PROJECT}-{service}{placeholders}", *arguments)
+
+    def python(self, program: str, *arguments: str) -> Any:
+        """What a Python program prints last, as JSON, when run in Jupyter's container like a notebook."""
+        return json.loads(self.execute("jupyter", "python", "-c", program, *arguments).splitlines()[-1])
+
+    def request(
+        self, method: str, url: str, *, account: str = "", body: object = None, headers: dict[str, str] | None = None
+    ) -> Answer:
+        """Send a request from the host; `account` is USER:PASSWORD, `body` is sent as JSON."""
+        sent = {"Content-Type": "application/json"} | (headers or {})
+        if account:
+            sent["Authorization"] = "Basic " + base64.b64encode(account.encode()).decode()
+        question = json.dumps([method, url, sent, body and json.dumps(body)])
+        return Answer(*json.loads(self.run("python3 -c %s %s", CLIENT, question)))
+
+    def wait_until_healthy(self, started_after: dict[str, str] | None = None, seconds: float = 180) -> None:
+        """Return when all services are healthy, each started anew if `started_after` says when it had started before."""
+        before = started_after or {}
+
+        def healthy() -> bool:
+            states = {service: container["State"] for service, container in self.services().items()}
+            return all(
+                state.get("Health", {}).get("Status", state["Status"]) in ("healthy", "running")
+                and state["StartedAt"] != before.get(service)
+                for service, state in states.items()
+            )
+
+        wait_until(healthy, seconds)
+
+    def started_at(self) -> dict[str, str]:
+        """When each service has started."""
+        return {service: container["State"]["StartedAt"] for service, container in self.services().items()}
+
+    def deploy(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the deployment once more, from this machine, as its operator would."""
+        return subprocess.run(
+            ["ansible-playbook", f"--inventory={self.inventory}", *arguments, "site.yml"],  # noqa: S607
+            cwd=ROOT,
+            env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    """Return as soon as the condition holds; TimeoutError if that takes too long."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{condition.__qualname__} did not come true in {seconds} s")
+        time.sleep(1)
