@@ -1,0 +1,60 @@
+"""Which faults may pass by themselves, and how each one reads to an MLflow client."""
+
+import ftplib
+import ssl
+
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import (
+    ABORTED,
+    INVALID_PARAMETER_VALUE,
+    PERMISSION_DENIED,
+    TEMPORARILY_UNAVAILABLE,
+)
+
+# A full disk or quota does not pass by itself, although 452 belongs to the family of replies that may.
+_STORAGE_FULL = ("452", "552")
+
+
+class IncompleteError(Exception):
+    """A transfer ended without an error, but not all bytes arrived."""
+
+
+def is_transient(fault: BaseException) -> bool:
+    """Whether the same operation may succeed on a new connection."""
+    if isinstance(fault, ssl.SSLCertVerificationError):
+        return False
+    if isinstance(fault, ftplib.error_temp):
+        return not str(fault).startswith(_STORAGE_FULL)
+    return isinstance(fault, (OSError, EOFError, ftplib.error_reply, ftplib.error_proto, IncompleteError))
+
+
+def as_mlflow_exception(fault: BaseException, action: str, store: str) -> MlflowException:
+    """``fault`` in the words of MLflow. ``action`` is what was tried, "upload 'a/b'"; ``store`` names the server.
+
+    Only what a repetition can cure gets a code that MLflow's clients repeat by themselves, for up to four minutes.
+    """
+    answer = " ".join(str(fault).split())
+    attempt = f"Could not {action} on the artifact store {store}"
+    if isinstance(fault, MlflowException):
+        return fault
+    if isinstance(fault, ssl.SSLCertVerificationError):
+        return MlflowException(
+            f"{attempt}: its certificate is not valid: {fault.verify_message}. MLFLOW_FTPS_CA_FILE names the PEM "
+            "file of the authority that must have signed it, and it must be made out to the host in the URI.",
+            error_code=PERMISSION_DENIED,
+        )
+    if answer.startswith("530"):
+        return MlflowException(
+            f"{attempt}: it refused the login: {answer}. Check the user in the artifact URI and the password in the "
+            "netrc file that MLFLOW_FTPS_NETRC names.",
+            error_code=PERMISSION_DENIED,
+        )
+    if answer.startswith(_STORAGE_FULL):
+        return MlflowException(f"{attempt}: its storage is full: {answer}", error_code=ABORTED)
+    if isinstance(fault, ftplib.error_perm):
+        return MlflowException(f"{attempt}: it answered: {answer}", error_code=PERMISSION_DENIED)
+    if isinstance(fault, UnicodeError):
+        return MlflowException(f"{attempt}: the name is not valid Unicode.", error_code=INVALID_PARAMETER_VALUE)
+    if isinstance(fault, EOFError):
+        answer = "the server closed the connection"
+    return MlflowException(f"{attempt}: {answer or type(fault).__name__}", error_code=TEMPORARILY_UNAVAILABLE)

@@ -1,0 +1,312 @@
+"""The artifact repository that MLflow's servers and clients call."""
+
+import asyncio
+import ftplib
+import io
+import os
+import posixpath
+import random
+import secrets
+import time
+import weakref
+from collections.abc import AsyncIterable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from mlflow.entities import FileInfo
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import (
+    BAD_REQUEST,
+    INTERNAL_ERROR,
+    RESOURCE_DOES_NOT_EXIST,
+    ErrorCode,
+)
+from mlflow.store.artifact.artifact_repo import ArtifactRepository, StreamUploadMixin, verify_artifact_path
+
+from mlflow_ftps.connection import Connection, LocalError
+from mlflow_ftps.faults import IncompleteError, as_mlflow_exception, is_transient
+from mlflow_ftps.pool import pool_for
+from mlflow_ftps.settings import parse, without_password
+from mlflow_ftps.streams import BlockPipe, Source, in_blocks
+
+_BACKOFF = 0.2  # seconds before the second attempt, doubled before each further one
+# MLflow's own local store hides this prefix, too: the same directory can be served from disk. What follows is the time
+# of the upload's start, by which what a killed process left behind is known.
+_TEMPORARY = ".artifact.uploading."
+
+_T = TypeVar("_T")
+
+
+class FTPArtifactRepository(ArtifactRepository, StreamUploadMixin):
+    """Artifacts as files on an FTP server, at ``ftps://USER@HOST:PORT/PATH`` or ``ftp://USER@HOST:PORT/PATH``.
+
+    All methods are thread-safe and raise MlflowException with one of these codes: RESOURCE_DOES_NOT_EXIST;
+    PERMISSION_DENIED for what the server refuses, with its answer; ABORTED if its disk is full; INVALID_PARAMETER_VALUE
+    for paths that cannot be; TEMPORARILY_UNAVAILABLE if it stays out of reach through all attempts.
+    """
+
+    def __init__(self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> None:
+        self._settings, self._root = parse(artifact_uri)
+        super().__init__(without_password(artifact_uri), tracking_uri, registry_uri)
+        self._pool = pool_for(self._settings)
+        self._uploads = self._create_upload_threads()
+        _repositories.add(self)
+
+    @property
+    def max_workers(self) -> int:
+        """Number of threads for the transfers of one directory: no more than there are connections."""
+        return min(super().max_workers, self._settings.pool_size)
+
+    def log_artifact(self, local_file: str, artifact_path: str | None = None) -> None:
+        """Upload ``local_file`` into the directory ``artifact_path``."""
+        with Path(local_file).open("rb") as stream:
+            self._upload(Source(stream), Path(local_file).name, artifact_path)
+
+    def log_artifacts(self, local_dir: str, artifact_path: str | None = None) -> None:
+        """Upload the content of ``local_dir``, empty directories included, several files at a time.
+
+        If some files fail, the others are still uploaded, and one error names all that failed.
+        """
+        uploads: dict[str, Future[None]] = {}
+        for directory, _, names in os.walk(local_dir):
+            relative = Path(directory).relative_to(local_dir).as_posix()
+            remote = posixpath.normpath(posixpath.join(artifact_path or "", relative))
+            if not names:
+                self._make_directory(remote)
+            for name in names:
+                local_file = str(Path(directory, name))
+                if Path(local_file).is_file():
+                    target = None if remote == "." else remote
+                    uploads[local_file] = self.thread_pool.submit(self.log_artifact, local_file, target)
+        _raise_failures(uploads)
+
+    def log_artifact_from_stream(
+        self, stream: BinaryIO, artifact_file_name: str, artifact_path: str | None = None
+    ) -> None:
+        """Upload what ``stream`` yields as ``artifact_file_name`` into the directory ``artifact_path``."""
+        self._upload(Source(stream), posixpath.basename(artifact_file_name), artifact_path)
+
+    async def log_artifact_from_async_stream(
+        self, chunks: AsyncIterable[bytes], artifact_file_name: str, artifact_path: str | None = None
+    ) -> None:
+        """As ``log_artifact_from_stream``. Holds at most a few MiB in memory and nothing on disk.
+
+        A connection is taken only when the first MiB is there, so that slow clients do not hold up others.
+        """
+        name = posixpath.basename(artifact_file_name)
+        blocks = in_blocks(chunks, self._settings.data_timeout)
+        loop = asyncio.get_running_loop()
+        try:
+            first = await anext(blocks, b"")
+            second = await anext(blocks, None)
+            if second is None:
+                whole = Source(io.BytesIO(first))
+                await loop.run_in_executor(self._uploads, self._upload, whole, name, artifact_path)
+                return
+            pipe = BlockPipe()
+            upload = loop.run_in_executor(self._uploads, self._upload, Source(pipe), name, artifact_path)
+            upload.add_done_callback(lambda _: pipe.abandon())
+            try:
+                await pipe.write(first)
+                await pipe.write(second)
+                # If the upload fails, the rest is read all the same, or the client sees a broken pipe, not the answer.
+                async for block in blocks:
+                    await pipe.write(block)
+            except BaseException as fault:
+                pipe.close(fault)
+                await asyncio.wait([upload])
+                raise
+            pipe.close()
+            await upload
+        except TimeoutError:
+            raise MlflowException(
+                f"Could not upload {name!r}: the client sent nothing for {self._settings.data_timeout:g} s.",
+                error_code=BAD_REQUEST,
+            ) from None
+
+    def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
+        """What is directly in the directory ``path``; empty if ``path`` is a file or does not exist.
+
+        Temporary files are not shown, and those left behind by a killed process are deleted.
+        """
+        directory = self._remote(path)
+
+        def visit(connection: Connection) -> list[FileInfo]:
+            try:
+                entries = connection.entries(directory)
+            except ftplib.error_perm:
+                if self._is_hidden_directory(connection, directory):
+                    raise
+                return []
+            infos = []
+            for entry in entries:
+                child = posixpath.join(directory, entry.name)
+                if entry.name.startswith(_TEMPORARY):
+                    self._delete_if_stale(connection, child)
+                    continue
+                is_dir = entry.kind == "dir" or (entry.kind == "link" and connection.is_directory(child))
+                shown = (
+                    posixpath.join(path or "", entry.name).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+                )
+                infos.append(FileInfo(shown, is_dir, None if is_dir else entry.size))
+            return sorted(infos, key=lambda info: info.path)
+
+        return self._run(f"list {path or '/'!r}", visit)
+
+    def delete_artifacts(self, artifact_path: str | None = None) -> None:
+        """Delete the file or directory ``artifact_path``, with all that is in it. What does not exist is no error."""
+        path = self._remote(artifact_path)
+
+        def delete(connection: Connection) -> None:
+            try:
+                connection.delete_tree(path)
+            except ftplib.error_perm:
+                if connection.exists(path):
+                    raise
+
+        self._run(f"delete {artifact_path or '/'!r}", delete)
+
+    def _is_directory(self, artifact_path: str | None) -> bool:
+        path = self._remote(artifact_path)
+        return self._run(f"look up {artifact_path or '/'!r}", lambda connection: connection.is_directory(path))
+
+    def _download_file(self, remote_file_path: str, local_path: str | Path) -> None:
+        path = self._remote(remote_file_path)
+
+        def fetch(connection: Connection) -> None:
+            try:
+                size = connection.size(path)
+                with Path(local_path).open("wb") as target:
+                    received = connection.retrieve(path, target)
+            except ftplib.error_perm:
+                if connection.exists(path):
+                    raise
+                raise MlflowException(
+                    f"No such artifact: {remote_file_path!r}", error_code=RESOURCE_DOES_NOT_EXIST
+                ) from None
+            if size not in (None, received):
+                raise IncompleteError(f"{received} of {size} bytes arrived")
+
+        try:
+            self._run(f"download {remote_file_path!r}", fetch)
+        except BaseException:
+            Path(local_path).unlink(missing_ok=True)
+            raise
+
+    def _upload(self, source: Source, name: str, artifact_path: str | None) -> None:
+        """Upload to a temporary name, check the size, rename: the artifact appears whole or not at all."""
+        verify_artifact_path(artifact_path)
+        directory, target = self._remote(artifact_path), self._remote(posixpath.join(artifact_path or "", name))
+        if name.startswith(_TEMPORARY):
+            raise MlflowException.invalid_parameter_value(
+                f"Names that begin with {_TEMPORARY!r} are reserved: {name!r}"
+            )
+        temporary = posixpath.join(directory, f"{_TEMPORARY}{int(time.time())}.{secrets.token_hex(8)}")
+
+        def store(connection: Connection) -> int:
+            try:
+                sent = connection.store(temporary, source.blocks())
+            except ftplib.error_perm:
+                if connection.is_directory(directory):
+                    raise
+                connection.make_directories(directory)
+                sent = connection.store(temporary, source.blocks())
+            stored = connection.size(temporary)
+            if stored not in (None, sent):
+                raise IncompleteError(f"{stored} of {sent} bytes arrived")
+            return sent
+
+        def publish(connection: Connection) -> None:
+            try:
+                connection.rename(temporary, target)
+            except ftplib.error_perm:
+                # An attempt whose answer was lost may have done it already.
+                if connection.exists(temporary) or connection.size(target) != sent:
+                    raise
+
+        action = f"upload {posixpath.join(artifact_path or '', name)!r}"
+        try:
+            sent = self._run(action, store, may_repeat=lambda: source.complete)
+            self._run(action, publish)
+        except BaseException:
+            with suppress(Exception), self._pool.connection() as connection:
+                connection.delete(temporary)
+            raise
+
+    def _make_directory(self, artifact_path: str) -> None:
+        path = self._remote(artifact_path)
+        self._run(f"make the directory {artifact_path!r}", lambda connection: connection.make_directories(path))
+
+    def _is_hidden_directory(self, connection: Connection, path: str) -> bool:
+        """Whether ``path`` is a directory that may not be entered."""
+        parent, name = posixpath.split(path)
+        if not connection.is_directory(parent):
+            return False
+        return any(entry.name == name and entry.kind == "dir" for entry in connection.entries(parent))
+
+    def _delete_if_stale(self, connection: Connection, path: str) -> None:
+        started = path.rpartition(_TEMPORARY)[2].partition(".")[0]
+        if started.isdigit() and time.time() - int(started) > self._settings.stale_after:
+            with suppress(ftplib.error_perm):
+                connection.delete(path)
+
+    def _remote(self, artifact_path: str | None) -> str:
+        """The absolute path on the server of what MLflow calls ``artifact_path``."""
+        path = artifact_path or ""
+        if path.startswith("/") or ".." in path.split("/") or any(character in path for character in "\0\r\n"):
+            raise MlflowException.invalid_parameter_value(
+                f"Invalid artifact path: {path!r}. Expected a relative path without '..', line breaks and NUL."
+            )
+        return posixpath.normpath(posixpath.join(self._root, path))
+
+    def _run(self, action: str, work: Callable[[Connection], _T], may_repeat: Callable[[], bool] = lambda: True) -> _T:
+        """Do ``work`` on a connection of the pool, again if a fault is transient and ``may_repeat``.
+
+        Raises MlflowException, or what this side's file or stream has raised.
+        """
+        last_start = time.monotonic() + self._settings.retry_window
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                with self._pool.connection() as connection:
+                    return work(connection)
+            except LocalError as fault:
+                raise fault.__cause__ or fault from None
+            except Exception as fault:
+                final = attempt == self._settings.attempts or time.monotonic() > last_start
+                if final or not is_transient(fault) or not may_repeat():
+                    raise as_mlflow_exception(fault, action, str(self._settings)) from fault
+            time.sleep(_BACKOFF * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))  # noqa: S311 -- no secret
+
+    def _create_upload_threads(self) -> ThreadPoolExecutor:
+        """Threads of their own, so that uploads that wait for a connection do not use up the event loop's."""
+        return ThreadPoolExecutor(self._settings.pool_size, thread_name_prefix="mlflow-ftps-upload")
+
+
+def _raise_failures(uploads: dict[str, Future[None]]) -> None:
+    faults = {local_file: fault for local_file, upload in uploads.items() if (fault := upload.exception())}
+    if len(faults) == 1:
+        raise next(iter(faults.values()))
+    if faults:
+        codes = {getattr(fault, "error_code", "INTERNAL_ERROR") for fault in faults.values()}
+        raise MlflowException(
+            f"{len(faults)} of {len(uploads)} files failed:\n"
+            + "\n".join(f"{name}: {fault}" for name, fault in faults.items()),
+            error_code=ErrorCode.Value(codes.pop()) if len(codes) == 1 else INTERNAL_ERROR,
+        )
+
+
+_repositories: weakref.WeakSet[FTPArtifactRepository] = weakref.WeakSet()
+
+
+def _renew_threads() -> None:
+    """Threads do not survive a fork, and an executor that had some would wait for them for ever."""
+    for repository in _repositories:
+        repository.thread_pool = repository._create_thread_pool()
+        repository._uploads = repository._create_upload_threads()
+
+
+os.register_at_fork(after_in_child=_renew_threads)
