@@ -26,6 +26,7 @@ from nbformat import NotebookNode
 
 PROJECT = Path(__file__).parents[2] / "roles/example/files/wine-quality"
 sys.path.insert(0, str(PROJECT))
+sys.dont_write_bytecode = True  # the directory goes into Jupyter's image as it is
 train: Any = importlib.import_module("train")
 
 QUICK = train.Parameters(n_estimators=10, learning_rate=0.2, max_depth=2, subsample=0.5, seed=1)
@@ -37,7 +38,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
     mlflow.set_tracking_uri(uri)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "MLFLOW_TRACKING_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    settings = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**os.environ, **settings, "PATH": path}
 
 
 def result_of(arguments: list[str], directory: Path, environment: dict[str, str]) -> dict[str, Any]:
