@@ -231,7 +231,7 @@ class Handler(BaseHTTPRequestHandler):
     def docker(self, number: str, path: str) -> Answer:
         _, environment = self.environment(number)
         try:
-            return ask_docker(environment["URL"], path)
+            return ask_docker(environment["URL"], urlsplit(self.path)._replace(path=path).geturl())
         except OSError as error:
             raise ApiError(502, "Unable to proxy the request via the Docker socket", str(error)) from error
 

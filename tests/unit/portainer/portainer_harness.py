@@ -18,7 +18,10 @@ from typing import Any
 REPO = Path(__file__).parents[3]
 PASSWORD = "an administrator's password"
 
-ENGINE_ANSWERS = {"/info": {"Name": "host1", "ServerVersion": "28.5.2", "Containers": 6}}
+ENGINE_ANSWERS = {
+    "/info": {"Name": "host1", "ServerVersion": "28.5.2", "Containers": 6},
+    "/containers/json?all=true": [{"Id": "c0ffee"}],
+}
 
 Run = Callable[..., dict[str, Any]]
 

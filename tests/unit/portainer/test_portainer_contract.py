@@ -22,7 +22,7 @@ import pytest
 import standin as portainer
 import yaml
 from ansible.module_utils.urls import open_url
-from portainer_harness import REPO, Run, Standin
+from portainer_harness import PASSWORD, REPO, Run, Standin
 
 CONVERSIONS: dict[str, Callable[[str], Any]] = {"integer": int, "boolean": json.loads}
 
@@ -168,6 +168,13 @@ def test_module_and_standin_keep_to_the_published_api(
 def test_module_logs_in_once_a_run(engine: str, run: Run, exchanges: list[Exchange]) -> None:
     run(url=engine)
     assert [exchange.path for exchange in exchanges].count("/auth") == 1
+
+
+def test_standin_hands_questions_on_to_docker_as_they_are(standin: Standin, engine: str, run: Run) -> None:
+    run(url=engine)
+    administrator = portainer_environment.Portainer(standin.url, validate_certs=False, ca_path=None, timeout=10)
+    administrator.log_in("admin", PASSWORD)
+    assert administrator._call("GET", "/endpoints/1/docker/containers/json?all=true") == [{"Id": "c0ffee"}]
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
