@@ -483,7 +483,7 @@ def difference(expected: object, got: object) -> float:
     Infinite if their shapes or any other values differ, or if a number is NaN.
     """
     if isinstance(expected, (int, float)) and isinstance(got, (int, float)):
-        distance = 0.0 if expected == got else abs(float(expected) - float(got))
+        distance = 0 if expected == got else abs(expected - got)
         return math.inf if math.isnan(distance) else distance
     if isinstance(expected, list) and isinstance(got, list) and len(expected) == len(got):
         return max((difference(*pair) for pair in zip(expected, got, strict=True)), default=0.0)

@@ -106,7 +106,7 @@ class Http:
         """Returns the body of the answer, or writes it to `sink` and returns b"".
 
         body: JSON as bytes, or an open file of any kind; repeatable: whether the request may reach the server twice.
-        Raises MlflowError.
+        Raises MlflowError, and ParameterError if ca_path is no file of certificates.
         """
         deadline = time.monotonic() + self.patience
         delay = FIRST_DELAY
@@ -145,7 +145,11 @@ class Http:
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
-        context: ssl.SSLContext = make_context(cafile=self.ca_path, validate_certs=self.validate_certs)
+        try:
+            context: ssl.SSLContext = make_context(cafile=self.ca_path, validate_certs=self.validate_certs)
+        except OSError as error:
+            message = f"ca_path is {self.ca_path!r}: {error.strerror}; expected a file of certificates in PEM form"
+            raise ParameterError(message) from error
         return context
 
     def _session(self, url: str) -> Request:
