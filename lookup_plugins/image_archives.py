@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -43,19 +44,20 @@ def images_in(archive: Path) -> list[str]:
     """References of the images in one archive. Raises AnsibleLookupError where it is none of docker save's."""
     try:
         with tarfile.open(archive) as tar:
-            manifest = tar.extractfile("manifest.json")
-            entries: list[dict[str, Any]] = json.load(manifest) if manifest else []
-    except (OSError, KeyError, ValueError, tarfile.TarError) as error:
+            entries = json.loads(tar.extractfile("manifest.json").read())  # type: ignore[union-attr] None is caught
+        return [tag for entry in entries for tag in entry["RepoTags"] or []]
+    except (OSError, EOFError, LookupError, AttributeError, TypeError, ValueError, tarfile.TarError, zlib.error) as error:
+        reason = str(error).partition(":\n")[0]
         raise AnsibleLookupError(
-            f"{archive} holds no image ({error}): write it with docker save -o FILE IMAGE:TAG, or take it out of image_archives_dir."
-        ) from error
-    return [tag for entry in entries for tag in entry.get("RepoTags") or []]
+            f"{archive} is broken or none of docker save's ({reason}): "
+            "write it with docker save -o FILE IMAGE:TAG, or take it out of image_archives_dir."
+        ) from None
 
 
 class LookupModule(LookupBase):  # type: ignore[misc]
     """Map image references to archives."""
 
-    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[dict[str, str]]:
+    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: object) -> list[dict[str, str]]:
         self.set_options(var_options=variables, direct=kwargs)
         if not terms[0]:
             return [{}]

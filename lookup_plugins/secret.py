@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import string
@@ -15,12 +16,13 @@ DOCUMENTATION = """
 name: secret
 short_description: Read a secret of the deployment, generating it once
 description:
-  - Each secret is a file of its own in O(directory), readable by its owner alone.
+  - Each secret is a file of its own in O(directory), readable by its owner alone. Its name ends in .txt, which keeps Ansible
+    from reading it as an inventory where the directory is part of one.
   - A secret that does not exist yet is generated (letters and digits) and kept; one that exists is never overwritten.
   - In check mode nothing is written, the value of a missing secret is then a throw-away one.
 options:
   _terms:
-    description: Names of secrets, which are the names of their files.
+    description: Names of secrets; their files have the same names and .txt.
     required: true
     type: list
     elements: str
@@ -58,35 +60,40 @@ def read(path: Path) -> str:
     try:
         value = path.read_text().rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise AnsibleLookupError(f"The secret {path} cannot be read: {error}.") from error
+        raise AnsibleLookupError(f"The secret {path} cannot be read: {error}.") from None
     if not value:
         raise AnsibleLookupError(f"The secret {path} is empty: write the password into it, or remove the file.")
     return value
 
 
 def create(path: Path, value: str) -> None:
-    """Write a secret that does not exist yet, whole or not at all; of two writers, the first wins."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Write a secret that does not exist yet, whole or not at all; of two writers, the first wins.
+
+    Raises AnsibleLookupError where the directory does not allow it.
+    """
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(value + "\n")
-        os.link(draft, path)
-    except FileExistsError:
-        pass
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+    except OSError as error:
+        raise AnsibleLookupError(f"The secret {path} cannot be written: {error}.") from None
     finally:
-        draft.unlink()
+        with contextlib.suppress(OSError):
+            draft.unlink()
 
 
 class LookupModule(LookupBase):  # type: ignore[misc]
     """Read secrets by name; generate those that are missing."""
 
-    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
+    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: object) -> list[str]:
         self.set_options(var_options=variables, direct=kwargs)
         directory = Path(self.get_option("directory"))
         check_mode = bool((variables or {}).get("ansible_check_mode"))
-        return [self._secret(directory / name, check_mode) for name in terms]
+        return [self._secret(directory / f"{name}.txt", check_mode) for name in terms]
 
     def _secret(self, path: Path, check_mode: bool) -> str:
         if not path.exists():

@@ -22,8 +22,38 @@ from pyftpdlib.servers import FTPServer
 
 PERMISSIONS = "elradfmwMT"  # all of them: one account owns the whole store
 
+log = logging.getLogger("ftp-server")
 
-class HashedAuthorizer(DummyAuthorizer):
+
+class Session:
+    """Logs one line for each session, when it ends, and one for each login that fails; none for health checks."""
+
+    authenticated: bool
+    username: str
+    remote_ip: str
+    received = sent = broken_off = 0
+
+    def on_file_received(self, _file: str) -> None:
+        self.received += 1
+
+    def on_file_sent(self, _file: str) -> None:
+        self.sent += 1
+
+    def on_incomplete_file_received(self, _file: str) -> None:
+        self.broken_off += 1
+
+    on_incomplete_file_sent = on_incomplete_file_received
+
+    def on_login_failed(self, username: str, _password: str) -> None:
+        log.warning("%s@%s: login refused", username, self.remote_ip)
+
+    def on_disconnect(self) -> None:
+        if self.authenticated:
+            transfers = f"{self.received} files received, {self.sent} sent, {self.broken_off} broken off"
+            log.info("%s@%s: %s", self.username, self.remote_ip, transfers)
+
+
+class HashedAuthorizer(DummyAuthorizer):  # type: ignore[misc]
     """Accounts whose passwords are known by their hashes alone."""
 
     def validate_authentication(self, username: str, password: str, handler: FTPHandler) -> None:  # noqa: ARG002 (its base's)
@@ -35,7 +65,7 @@ class HashedAuthorizer(DummyAuthorizer):
 
 @functools.lru_cache(maxsize=64)
 def matches(password: str, password_hash: str) -> bool:
-    """Whether a password has this hash; remembered, as a client logs in for each connection and hashing takes its time."""
+    """Whether a password has this hash; remembered, as each connection logs in and hashing takes its time."""
     return bool(sha512_crypt.verify(password, password_hash))
 
 
@@ -57,23 +87,26 @@ def handler(settings: dict[str, Any]) -> type[FTPHandler]:
         "passive_ports": range(first, last + 1),
         "masquerade_address": settings["advertised_address"],
         "timeout": 600,
-        "log_prefix": "%(username)s@%(remote_ip)s",
+        "log_prefix": "%(username)s@%(remote_ip)s:",
         "auth_failed_timeout": 2,
     }
     if settings["certificate"]:
         attributes |= {"certfile": settings["certificate"], "tls_control_required": True, "tls_data_required": True}
-        return type("Handler", (TLS_FTPHandler,), attributes)
-    return type("Handler", (FTPHandler,), attributes)
+        return type("Handler", (Session, TLS_FTPHandler), attributes)
+    return type("Handler", (Session, FTPHandler), attributes)
 
 
 def main() -> None:
     """Serve until SIGTERM."""
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("pyftpdlib").setLevel(logging.WARNING)  # at INFO, a line for each command
     settings = json.loads(Path(os.environ.get("FTP_SETTINGS", "/etc/mlflow-stack/server.json")).read_text())
     server = FTPServer(("0.0.0.0", settings["port"]), handler(settings))  # noqa: S104 (the container's own network)
     server.max_cons = settings["max_connections"]
     server.max_cons_per_ip = 0  # all of MLflow's transfers come from one address
     signal.signal(signal.SIGTERM, lambda *_: server.close_all() or sys.exit(0))
+    tls = "required" if settings["certificate"] else "off"
+    log.info("Serving %s on port %d, TLS %s", settings["root"], settings["port"], tls)
     server.serve_forever(handle_exit=False)
 
 
