@@ -10,13 +10,6 @@ from testinfra.host import Host
 
 
 @pytest.fixture(scope="module")
-def host(host: Host) -> Host:
-    """The test host, as root: through sudo for those who log in as somebody else."""
-    host.backend.sudo = host.user().name != "root"
-    return host
-
-
-@pytest.fixture(scope="module")
 def stack(host: Host, request: pytest.FixtureRequest) -> Stack:
-    """The stack that the scenario has deployed to the host."""
+    """The test host with the stack that the scenario deploys to it."""
     return Stack(host, inventory=Path(request.config.getoption("ansible_inventory")))

@@ -8,6 +8,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,14 +43,19 @@ class Stack:
     def __init__(self, host: Host, inventory: Path) -> None:
         self.host = host
         self.inventory = inventory
+        self.logs_in_as_root = host.user().name == "root"
 
     def secrets(self) -> dict[str, str]:
         """Every generated secret by its name."""
-        return {path.name: path.read_text().rstrip("\n") for path in (self.inventory / "secrets").iterdir()}
+        return {path.stem: path.read_text().rstrip("\n") for path in (self.inventory / "secrets").iterdir()}
 
     def run(self, command: str, *arguments: str) -> str:
-        """Standard output of a command on the host; `%s` stands for an argument, quoted. AssertionError if it fails."""
-        output: str = self.host.check_output(command, *arguments)
+        """Standard output of a command that root runs on the host; `%s` stands for an argument, quoted.
+
+        AssertionError if the command fails.
+        """
+        with nullcontext() if self.logs_in_as_root else self.host.sudo():
+            output: str = self.host.check_output(command, *arguments)
         return output
 
     def services(self) -> dict[str, dict[str, Any]]:
@@ -67,22 +73,25 @@ class Stack:
         placeholders = " %s" * len(arguments)
         return self.run(f"docker exec {PROJECT}-{service}{placeholders}", *arguments)
 
-    def python(self, program: str, *arguments: str) -> Any:
+    def python(self, program: str, *arguments: str) -> Any:  # noqa: ANN401 (as the program decides)
         """What a Python program prints last, as JSON, when run in Jupyter's container like a notebook."""
         return json.loads(self.execute("jupyter", "python", "-c", program, *arguments).splitlines()[-1])
 
     def request(
         self, method: str, url: str, *, account: str = "", body: object = None, headers: dict[str, str] | None = None
     ) -> Answer:
-        """Send a request from the host; `account` is USER:PASSWORD, `body` is sent as JSON."""
+        """Send a request from the host; `account` is USER:PASSWORD, `body` is sent as JSON.
+
+        Not as root: sudo would write what is sent, with its passwords, to the log of the host.
+        """
         sent = {"Content-Type": "application/json"} | (headers or {})
         if account:
             sent["Authorization"] = "Basic " + base64.b64encode(account.encode()).decode()
         question = json.dumps([method, url, sent, body and json.dumps(body)])
-        return Answer(*json.loads(self.run("python3 -c %s %s", CLIENT, question)))
+        return Answer(*json.loads(self.host.check_output("python3 -c %s %s", CLIENT, question)))
 
     def wait_until_healthy(self, started_after: dict[str, str] | None = None, seconds: float = 180) -> None:
-        """Return when all services are healthy, each started anew if `started_after` says when it had started before."""
+        """Return when all services are healthy, each started anew if `started_after` says when it last had."""
         before = started_after or {}
 
         def healthy() -> bool:

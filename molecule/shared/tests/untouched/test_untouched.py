@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from testinfra.host import Host
+from stack import Stack
 
 # What is not the host's own state: file systems in memory, logs, and where Ansible keeps its temporary files.
 IGNORED = ("/dev", "/proc", "/run", "/sys", "/tmp", "/var/log", "/root/.ansible", "/home/ops/.ansible")  # noqa: S108
 
 
-def changed_files(host: Host) -> list[str]:
+def changed_files(stack: Stack) -> list[str]:
     """What was made or changed, in content or attributes, since the mark; what was deleted shows as its directory."""
     ignored = " -o ".join(f"-path {path}" for path in IGNORED)
     command = rf"find / /var/lib/docker -xdev \( {ignored} \) -prune -o -newercm /run/before-check -print"
-    found: str = host.check_output(command)
-    return found.splitlines()
+    return stack.run(command).splitlines()
 
 
-def test_check_mode_changes_nothing(host: Host) -> None:
-    assert changed_files(host) == []
+def test_check_mode_changes_nothing(stack: Stack) -> None:
+    assert changed_files(stack) == []
 
 
-def test_a_change_would_be_seen(host: Host) -> None:
-    host.check_output("touch /etc/issue")
+def test_a_change_would_be_seen(stack: Stack) -> None:
+    stack.run("touch /etc/issue")
 
-    assert "/etc/issue" in changed_files(host)
+    assert "/etc/issue" in changed_files(stack)

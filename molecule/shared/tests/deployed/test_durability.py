@@ -1,0 +1,71 @@
+"""What a data scientist has logged stays, whatever happens to the containers, and the stack comes back by itself."""
+
+from __future__ import annotations
+
+import pytest
+from stack import Stack
+
+# The unmodified client, as in a notebook. Prints [run id, version].
+LOG = """
+import json, mlflow
+from sklearn.linear_model import LinearRegression
+mlflow.set_experiment("durability")
+with mlflow.start_run() as run:
+    mlflow.log_metric("answer", 42)
+    mlflow.log_text("kept", "note.txt")
+    model = LinearRegression().fit([[0.0], [1.0]], [0.0, 2.0])
+    logged = mlflow.sklearn.log_model(model, name="line", registered_model_name="durability-line")
+print(json.dumps([run.info.run_id, logged.registered_model_version]))
+"""
+
+# Prints [metric, artifact, prediction].
+READ = """
+import json, sys, mlflow
+run_id, version = sys.argv[1:]
+metric = mlflow.get_run(run_id).data.metrics["answer"]
+text = mlflow.artifacts.load_text(f"runs:/{run_id}/note.txt")
+model = mlflow.sklearn.load_model(f"models:/durability-line/{version}")
+print(json.dumps([metric, text, round(model.predict([[3.0]]).tolist()[0], 6)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def logged(stack: Stack) -> list[str]:
+    """Run id and model version of what a notebook has logged."""
+    return [str(value) for value in stack.python(LOG)]
+
+
+def test_what_was_logged_can_be_read(stack: Stack, logged: list[str]) -> None:
+    assert stack.python(READ, *logged) == [42, "kept", 6]
+
+
+def test_the_run_is_in_postgresql(stack: Stack, logged: list[str]) -> None:
+    query = f"SELECT value FROM metrics WHERE run_uuid = '{logged[0]}' AND key = 'answer'"  # noqa: S608 (our own run id)
+
+    assert float(stack.execute("postgres", "psql", "-U", "postgres", "-d", "mlflow", "-Atc", query)) == 42
+
+
+def test_the_artifact_is_on_the_ftp_volume(stack: Stack, logged: list[str]) -> None:
+    volume = stack.run("docker volume inspect --format '{{.Mountpoint}}' mlflow-stack_ftp").strip()
+
+    assert stack.run(f"cat {volume}/*/{logged[0]}/artifacts/note.txt") == "kept"
+
+
+@pytest.mark.parametrize(
+    "disaster",
+    [
+        pytest.param("docker restart $(docker ps --quiet)", id="all containers restart"),
+        pytest.param(
+            "docker inspect --format '{{.State.Pid}}' $(docker ps --quiet) | xargs kill -9",
+            id="all processes are killed",
+        ),
+        pytest.param("service docker restart", id="the Docker daemon restarts"),
+    ],
+)
+def test_it_survives(stack: Stack, logged: list[str], disaster: str) -> None:
+    before = stack.started_at()
+
+    stack.run(disaster)
+
+    stack.wait_until_healthy(started_after=before)
+    assert stack.python(READ, *logged) == [42, "kept", 6]

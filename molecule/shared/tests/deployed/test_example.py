@@ -1,0 +1,42 @@
+"""The worked example: trained by the deployment, registered, served, and there to be run again."""
+
+from __future__ import annotations
+
+import json
+
+from stack import Stack
+
+SERVED = "http://127.0.0.1:5002/invocations"
+
+# Prints what the champion's training run has predicted: {"inputs": records, "expected": numbers}.
+SMOKE_TEST = """
+import json, mlflow
+version = mlflow.MlflowClient().get_model_version_by_alias("wine-quality", "champion")
+print(json.dumps(mlflow.artifacts.load_dict(f"runs:/{version.run_id}/smoke_test.json")))
+"""
+
+# Runs the project and prints the parameter that it was given, as the server has it.
+PROJECT = """
+import json, mlflow
+run = mlflow.run("work/wine-quality", parameters={"n_estimators": 10}, env_manager="local", experiment_name="project")
+print(json.dumps(mlflow.get_run(run.run_id).data.params["n_estimators"]))
+"""
+
+
+def test_the_served_model_predicts_as_in_training(stack: Stack) -> None:
+    test = stack.python(SMOKE_TEST)
+
+    answer = stack.request("POST", SERVED, body={"dataframe_records": test["inputs"]})
+
+    assert answer.status == 200
+    predictions = json.loads(answer.body)["predictions"]
+    assert len(predictions) == len(test["expected"]) > 0
+    assert max(abs(a - b) for a, b in zip(predictions, test["expected"], strict=True)) < 1e-6
+
+
+def test_the_served_model_refuses_what_does_not_fit(stack: Stack) -> None:
+    assert stack.request("POST", SERVED, body={"dataframe_records": [{"colour": "red"}]}).status == 400
+
+
+def test_the_example_runs_as_a_project(stack: Stack) -> None:
+    assert float(stack.python(PROJECT)) == 10
