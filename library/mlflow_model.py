@@ -18,6 +18,8 @@ description:
   - Talks to MLflow 3 by its REST API and needs no library on the target. Requests that fail for a reason that may pass
     (status 429 or 5xx, connection refused) are sent again until O(timeout) is over.
 version_added: "1.0.0"
+requirements:
+  - python >= 3.10
 author:
   - mlflow-stack contributors
 extends_documentation_fragment:
@@ -67,8 +69,8 @@ options:
     description:
       - V(present) makes what the other options describe.
       - V(absent) with O(alias) removes that alias and nothing else.
-      - V(absent) with O(version) deletes that version. It fails if an alias points to the version.
-      - V(absent) with neither deletes the registered model with all its versions and aliases.
+      - V(absent) with O(version) deletes that version. It fails as long as an alias points to the version.
+      - V(absent) with neither deletes the registered model with all its versions. It fails as long as it has an alias.
       - Runs, and the files of models, are never deleted.
     type: str
     choices: [present, absent]
@@ -321,7 +323,7 @@ SCORING_KEYS = {"inputs", "instances", "dataframe_split", "dataframe_records"}
 SKOPS_SCHEMA = "schema.json"
 CHUNK = 1 << 20  # bytes
 LATENCY_SAMPLES = 3
-NEW = "new"  # stands for the number of a version in the diff of check mode
+NEW = "new"  # stands for the number of a version in a diff of check mode
 PROBLEMS_SHOWN = 3
 GATEWAY_STATUSES = frozenset({502, 503, 504})  # what a proxy answers while the endpoint behind it starts
 
@@ -410,16 +412,51 @@ def remote_files(mlflow: Mlflow, uri: str) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """What to predict, and the predictions that are expected."""
+
+    inputs: list[Any] | dict[str, Any]
+    expected: list[Any]
+
+    @classmethod
+    def of(cls, inputs: object, expected: object, where: str = "smoke_test") -> Rows:
+        """Raises ParameterError, naming where they stand, if nothing can be proved with them."""
+        if not isinstance(inputs, (list, dict)) or not inputs:
+            found = shown(inputs)
+            raise ParameterError(f"{where}: inputs: expected a list or a dictionary that is not empty, got {found}")
+        if not isinstance(expected, list) or not expected:
+            found = shown(expected)
+            raise ParameterError(f"{where}: expected: expected a list that is not empty, got {found}")
+        return cls(inputs, expected)
+
+
+@dataclass(frozen=True)
 class SmokeTest:
-    """The option smoke_test; wait: seconds, max_latency_ms: None for no limit."""
+    """The option smoke_test; rows: the path of the sample, unless they are given themselves; wait: seconds."""
 
     endpoint: str
-    inputs: Any
-    expected: list[Any] | None
-    sample: str | None
+    rows: Rows | str
     tolerance: float
-    max_latency_ms: float | None
+    max_latency_ms: float
     wait: float
+
+    @classmethod
+    def of(cls, option: Mapping[str, Any]) -> SmokeTest:
+        """Raises ParameterError for a test that cannot be, or that cannot fail."""
+        require_plain_url("smoke_test.endpoint", option["endpoint"])
+        tolerance = option["tolerance"]
+        if not 0 <= tolerance < math.inf:
+            raise ParameterError(f"smoke_test.tolerance is {tolerance:g}; expected 0 or a positive number")
+        limit = math.inf if option["max_latency_ms"] is None else option["max_latency_ms"]
+        if not limit > 0:
+            raise ParameterError(f"smoke_test.max_latency_ms is {limit:g}; expected a positive number")
+        return cls(
+            endpoint=option["endpoint"],
+            rows=option["sample"] or Rows.of(option["inputs"], option["expected"]),
+            tolerance=tolerance,
+            max_latency_ms=limit,
+            wait=option["wait"],
+        )
 
 
 @dataclass(frozen=True)
@@ -440,17 +477,6 @@ class Proof:
             "latency_ms": self.latency_ms,
             "problems": list(self.problems),
         }
-
-
-def checked_rows(inputs: object, expected: object) -> tuple[list[Any] | dict[str, Any], list[Any]]:
-    """The two as they are. Raises ParameterError if they are nothing that a prediction can be tested with."""
-    if not isinstance(inputs, (list, dict)) or not inputs:
-        raise ParameterError(
-            f"smoke_test: inputs: expected a list or a dictionary that is not empty, got {shown(inputs)}"
-        )
-    if not isinstance(expected, list) or not expected:
-        raise ParameterError(f"smoke_test: expected: expected a list that is not empty, got {shown(expected)}")
-    return inputs, expected
 
 
 def scoring_request(inputs: list[Any] | dict[str, Any]) -> dict[str, Any]:
@@ -495,7 +521,7 @@ def difference(expected: object, got: object) -> float:
 def compare(expected: list[Any], got: list[Any], tolerance: float) -> Proof:
     """Compares row by row; rows are counted from 0."""
     if len(expected) != len(got):
-        return Proof(rows=len(got), problems=(f"expected {len(expected)} rows, got {len(got)}",))
+        return Proof(rows=len(got), problems=(f"number of rows: expected {len(expected)}, got {len(got)}",))
     differences = [difference(*pair) for pair in zip(expected, got, strict=True)]
     wrong = [row for row, distance in enumerate(differences) if distance > tolerance]
     problems = [_row_problem(row, expected[row], got[row], differences[row], tolerance) for row in wrong]
@@ -516,18 +542,18 @@ def shown(value: object) -> str:
     return text if len(text) <= 120 else f"{text[:117]}..."
 
 
-def run_smoke_test(http: Http, test: SmokeTest, inputs: list[Any] | dict[str, Any], expected: list[Any]) -> Proof:
+def run_smoke_test(http: Http, test: SmokeTest, rows: Rows) -> Proof:
     """Asks the endpoint. Raises MlflowError if it does not answer, or answers with an error."""
-    request = json.dumps(scoring_request(inputs)).encode()
+    request = json.dumps(scoring_request(rows.inputs)).encode()
 
     def ask() -> bytes:
         return http.send("POST", test.endpoint, body=request)
 
-    proof = compare(expected, predictions(test.endpoint, ask()), test.tolerance)
+    proof = compare(rows.expected, predictions(test.endpoint, ask()), test.tolerance)
     if proof.problems:
         return proof
     latency_ms = round(1000 * min(_seconds(ask) for _ in range(LATENCY_SAMPLES)), 3)
-    if test.max_latency_ms is not None and latency_ms > test.max_latency_ms:
+    if latency_ms > test.max_latency_ms:
         problem = f"the answer took {latency_ms:g} ms, expected at most {test.max_latency_ms:g} ms"
         return replace(proof, latency_ms=latency_ms, problems=(problem,))
     return replace(proof, latency_ms=latency_ms)
@@ -562,9 +588,11 @@ class Differences:
 
 @dataclass(frozen=True)
 class Source:
-    """A model to register. uri: what a version refers to, None for a directory, which has to be uploaded first;
-    files: opens its files, in the shape that content_digest takes;
-    version: set if the model is one already."""
+    """A model to register.
+
+    files: opens its files, in the shape that content_digest takes; uri: what a version refers to, None for a directory,
+    which has to be uploaded first; version: set if the model is a registered one already.
+    """
 
     files: Callable[[], Iterable[tuple[str, IO[bytes]]]]
     uri: str | None = None
@@ -590,7 +618,7 @@ class ModelTask:
     """The task: compares the parameters with the registry, changes what differs, returns what the module returns."""
 
     def __init__(self, module: AnsibleModule) -> None:
-        """Reads the registered model. Raises MlflowError, and ParameterError if a URL is none."""
+        """Reads the registered model. Raises MlflowError, and ParameterError if the parameters cannot be."""
         parameters = module.params
         self.check_mode: bool = module.check_mode
         self.warn = module.warn
@@ -605,9 +633,10 @@ class ModelTask:
         self.experiment: str = parameters["experiment"] or self.name
         self.version: int | None = parameters["version"]
         self.alias: str | None = parameters["alias"]
-        self.smoke_test = SmokeTest(**parameters["smoke_test"]) if parameters["smoke_test"] else None
-        if self.smoke_test:
-            require_plain_url("smoke_test.endpoint", self.smoke_test.endpoint)
+        for option in ("name", "alias", "source", "version"):
+            if parameters[option] in ("", 0):
+                raise ParameterError(f"{option} is {parameters[option]!r}; give it a value or leave it out")
+        self.smoke_test = SmokeTest.of(parameters["smoke_test"]) if parameters["smoke_test"] else None
         self.endpoint = Http(
             timeout=parameters["timeout"],
             patience=self.smoke_test.wait if self.smoke_test and not self.check_mode else 0,
@@ -648,6 +677,9 @@ class ModelTask:
             self._remove_model()
 
     def _remove_model(self) -> None:
+        if self.model.aliases:
+            aliases = ", ".join(map(repr, sorted(self.model.aliases)))
+            raise ParameterError(f"{self.name!r} is in use by the alias {aliases}; remove the alias first")
         change = self.differences.record("registered_model", self.name if self.exists else None, None)
         if change and not self.check_mode:
             self.mlflow.delete_registered_model(self.name)
@@ -656,7 +688,7 @@ class ModelTask:
         aliases = sorted(alias for alias, version in self.model.aliases.items() if version == number)
         if aliases:
             raise ParameterError(
-                f"version {number} of {self.name!r} is what the alias {', '.join(map(repr, aliases))} points to; "
+                f"version {number} of {self.name!r} is in use by the alias {', '.join(map(repr, aliases))}; "
                 "move or remove the alias first"
             )
         present = self.exists and self.mlflow.version(self.name, number)
@@ -696,7 +728,7 @@ class ModelTask:
             raise ParameterError(
                 f"{self.name!r} has no alias {self.alias!r} yet; say by source or version what it shall point to"
             )
-        number = self.version or self.previous
+        number = self.previous if self.version is None else self.version
         if number is None:
             if self.version_tags or self.smoke_test:
                 raise ParameterError("version_tags and smoke_test are about a version; give source, version or alias")
@@ -733,6 +765,7 @@ class ModelTask:
 
     def _model_of_run(self, run_id: str, path: str) -> Source:
         run = self.mlflow.run(run_id)
+        # Of two models of one name the later one counts.
         models = {model.name: model.model_id for model in map(self.mlflow.logged_model, run.model_ids)}
         if path in models:
             return self._logged_model(models[path])
@@ -829,16 +862,16 @@ class ModelTask:
     def _prove(self, version: ModelVersion | None, test: SmokeTest) -> Proof:
         if version is None:  # check mode: it would be registered first
             return Proof(ran=False)
-        inputs, expected = self._sample(version, test.sample) if test.sample else (test.inputs, test.expected)
+        rows = self._sample(version, test.rows) if isinstance(test.rows, str) else test.rows
         try:
-            return run_smoke_test(self.endpoint, test, *checked_rows(inputs, expected))
+            return run_smoke_test(self.endpoint, test, rows)
         except MlflowError as error:
             if self.check_mode and error.status is None:
                 self.warn(f"The smoke test was left out, its endpoint does not answer: {error}")
                 return Proof(ran=False)
             return Proof(problems=(error.answer,))
 
-    def _sample(self, version: ModelVersion, path: str) -> tuple[Any, Any]:
+    def _sample(self, version: ModelVersion, path: str) -> Rows:
         """Inputs and expected predictions, as the version's run has kept them."""
         if version.run_id is None:
             raise ParameterError(
@@ -851,7 +884,7 @@ class ModelTask:
             try:
                 self.mlflow.download(run.artifact_uri, path, content)
                 sample = json.load(content)
-                return sample["inputs"], sample["expected"]
+                return Rows.of(sample["inputs"], sample["expected"], where)
             except MlflowError as error:
                 if error.status == HTTPStatus.NOT_FOUND:
                     raise ParameterError(f"{where} does not exist") from error

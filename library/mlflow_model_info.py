@@ -10,6 +10,8 @@ description:
   - Reads only. A registered model or an alias that does not exist is no error.
   - Takes one request, and a second one if the alias points to a version that is not the newest.
 version_added: "1.0.0"
+requirements:
+  - python >= 3.10
 author:
   - mlflow-stack contributors
 extends_documentation_fragment:

@@ -37,8 +37,10 @@ FIRST_DELAY, LONGEST_DELAY = 0.2, 5.0  # seconds between attempts; each is twice
 
 # The server has not acted on a request that it answers so: it can be sent again, whatever it was.
 REFUSED = frozenset({429, 503})
-# A server or a proxy that is starting up or overloaded may answer so: what has the same effect twice can be sent again.
+# A server or a proxy that starts up or is overloaded may answer so: what has the same effect twice can be sent again.
 FAILED = frozenset({500, 502, 504})
+# So does a connection that breaks; Docker accepts one for a container that does not listen yet, and closes it.
+BROKEN = (ConnectionError, http.client.IncompleteRead)
 
 
 class ParameterError(Exception):
@@ -50,7 +52,7 @@ class MlflowError(Exception):
 
     url: without credentials; status: HTTP status, None if there was no answer; error_code: MLflow's own, e.g.
     RESOURCE_DOES_NOT_EXIST, None if the answer had none; message: MLflow's words, or those of the network;
-    answer: the three in one line; unsent: whether the request cannot have reached the server.
+    answer: the three in one line; reason: what went wrong on the network, None if there was an answer.
     """
 
     def __init__(
@@ -61,13 +63,13 @@ class MlflowError(Exception):
         *,
         status: int | None = None,
         error_code: str | None = None,
-        unsent: bool = False,
+        reason: Exception | None = None,
     ) -> None:
         self.url = url
         self.status = status
         self.error_code = error_code
         self.message = message
-        self.unsent = unsent
+        self.reason = reason
         code = " ".join(part for part in (f"HTTP {status}" if status else None, error_code) if part)
         self.answer = f"{code}: {message}" if code else message
         super().__init__(f"{method} {url}: {self.answer}")
@@ -114,12 +116,15 @@ class Http:
             try:
                 return self._attempt(method, url, body, sink)
             except MlflowError as error:
-                may_pass = error.unsent or error.status in self.transient
-                never_acted_on = error.unsent or error.status in REFUSED
-                if not may_pass or not (repeatable or never_acted_on) or time.monotonic() + delay > deadline:
+                if not self._may_send_again(error, repeatable) or time.monotonic() + delay > deadline:
                     raise
             time.sleep(delay)
             delay = min(2 * delay, LONGEST_DELAY)
+
+    def _may_send_again(self, error: MlflowError, repeatable: bool) -> bool:
+        if error.status is not None:
+            return error.status in self.transient and (repeatable or error.status in REFUSED)
+        return isinstance(error.reason, BROKEN if repeatable else ConnectionRefusedError)
 
     def _attempt(self, method: str, url: str, body: bytes | IO[bytes] | None, sink: IO[bytes] | None) -> bytes:
         headers = {}
@@ -168,14 +173,16 @@ class Http:
         )
 
     def _network_error(self, method: str, url: str, error: Exception) -> MlflowError:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        wrapped = error.reason if isinstance(error, urllib.error.URLError) else None
+        reason = wrapped if isinstance(wrapped, Exception) else error
         if isinstance(reason, TimeoutError):
-            return MlflowError(method, url, f"no answer within {self.timeout:g} s")
-        if isinstance(reason, ssl.SSLCertVerificationError):
+            words = f"no answer within {self.timeout:g} s"
+        elif isinstance(reason, ssl.SSLCertVerificationError):
             cure = "set ca_path to the certificate of the authority that signed the server's, in PEM form"
-            return MlflowError(method, url, f"{reason.verify_message}; {cure}")
-        words = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-        return MlflowError(method, url, words, unsent=isinstance(reason, ConnectionRefusedError))
+            words = f"{reason.verify_message}; {cure}"
+        else:
+            words = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+        return MlflowError(method, url, words, reason=reason)
 
 
 def require_plain_url(option: str, url: str) -> None:
@@ -208,6 +215,8 @@ def _http_error(method: str, url: str, error: urllib.error.HTTPError) -> MlflowE
         message = f"redirected to {location}; expected the address of the server itself"
     else:
         message = re.sub(r"<[^>]*>", " ", text) or str(error.reason)
+    if message.startswith("Invalid Host header"):
+        message += f"; list {urllib.parse.urlsplit(url).netloc} in the allowed hosts of the MLflow server"
     return MlflowError(method, url, _excerpt(message), status=error.code, error_code=error_code)
 
 

@@ -78,6 +78,7 @@ def models(tracking_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Model
         with mlflow.start_run(run_id=runs[0]):
             mlflow.log_dict({"inputs": INPUTS, "expected": DOUBLED}, "sample.json")
             mlflow.log_dict({"rows": []}, "other.json")
+            mlflow.log_dict({"inputs": INPUTS, "expected": []}, "empty.json")
             mlflow.log_text("inputs", "not-json.txt")
             mlflow.log_artifacts(str(home / "doubler"), "old-style")
     return Models(runs[0], *uris, home / "quadrupler")

@@ -66,12 +66,13 @@ def _answers(url: str) -> bool:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a peer says; body: bytes, or anything as JSON; seconds: how long it takes."""
+    """What a peer says; body: bytes, or anything as JSON; seconds: how long it takes; hang_up: it says nothing."""
 
     status: int
     body: object = b""
     headers: dict[str, str] = field(default_factory=dict)
     seconds: float = 0
+    hang_up: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,9 @@ def listening(port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[Peer
             peer.asked.append(Asked(self.command, self.path, dict(self.headers), body))
             answer = peer.answers.pop(0) if len(peer.answers) > 1 else peer.answers[0]
             time.sleep(answer.seconds)
+            if answer.hang_up:
+                self.close_connection = True
+                return
             content = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
             self.send_response(answer.status)
             for header in {**answer.headers, "Content-Length": str(len(content))}.items():

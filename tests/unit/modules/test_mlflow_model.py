@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -239,7 +240,7 @@ def test_inputs_of_the_wrong_schema(run: Run, client: Mlflow, champion: str, ser
 @pytest.mark.parametrize(
     ("answer", "problem"),
     [
-        (Answer(200, {"predictions": [2.0, 4.0]}), "expected 3 rows, got 2"),
+        (Answer(200, {"predictions": [2.0, 4.0]}), "number of rows: expected 3, got 2"),
         (Answer(200, {"predictions": [2.0, math.nan, 6.0]}), "row 1: expected 4.0, got NaN"),
         (
             Answer(200, {"predictions": {"x": 1}}),
@@ -353,9 +354,10 @@ def test_check_mode_has_nothing_to_ask_of_a_version_to_come(run: Run, models: Mo
 
 def test_check_mode_does_without_an_endpoint(run: Run, champion: str) -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    result = run(
-        mlflow_model, check=True, name=champion, version=2, alias="champion", smoke_test=smoke_test(url, wait=60)
-    )
+    test = smoke_test(url, wait=60)
+    start = time.monotonic()
+    result = run(mlflow_model, check=True, name=champion, version=2, alias="champion", smoke_test=test)
+    assert time.monotonic() - start < 30, "it waits for nothing"
     assert (result["changed"], result["smoke_test"]["passed"]) == (True, None)
     warning = f"The smoke test was left out, its endpoint does not answer: POST {url}: Connection refused"
     assert warning in json.dumps(result["warnings"])
@@ -371,9 +373,10 @@ def test_a_sample_of_the_run(run: Run, champion: str, peer: Peer) -> None:
 @pytest.mark.parametrize(
     ("sample", "problem"),
     [
-        ("missing.json", "does not exist"),
-        ("not-json.txt", "is not a JSON object with the keys inputs and expected"),
-        ("other.json", "is not a JSON object with the keys inputs and expected"),
+        ("missing.json", " does not exist"),
+        ("not-json.txt", " is not a JSON object with the keys inputs and expected"),
+        ("other.json", " is not a JSON object with the keys inputs and expected"),
+        ("empty.json", ": expected: expected a list that is not empty, got []"),
     ],
 )
 def test_a_sample_that_is_none(
@@ -381,7 +384,7 @@ def test_a_sample_that_is_none(
 ) -> None:
     test = {"endpoint": peer.says(right()), "sample": sample}
     result = run(mlflow_model, name=champion, version=1, alias="other", smoke_test=test)
-    assert result["msg"] == f"smoke_test.sample: '{sample}' of run {models.run} {problem}"
+    assert result["msg"] == f"smoke_test.sample: '{sample}' of run {models.run}{problem}"
     assert client.registered_model(champion).aliases == {"champion": 1}
 
 
@@ -439,12 +442,15 @@ def test_a_version_is_removed(run: Run, client: Mlflow, champion: str) -> None:
 def test_a_version_that_an_alias_points_to_stays(run: Run, client: Mlflow, champion: str) -> None:
     for result in absent(run, name=champion, version=1):
         assert result["msg"] == (
-            f"version 1 of '{champion}' is what the alias 'champion' points to; move or remove the alias first"
+            f"version 1 of '{champion}' is in use by the alias 'champion'; move or remove the alias first"
         )
     assert len(client.versions(champion)) == 2
 
 
-def test_a_model_is_removed(run: Run, client: Mlflow, champion: str) -> None:
+def test_a_model_is_removed_once_it_has_no_alias(run: Run, client: Mlflow, champion: str) -> None:
+    for result in absent(run, name=champion):
+        assert result["msg"] == f"'{champion}' is in use by the alias 'champion'; remove the alias first"
+    client.delete_alias(champion, "champion")
     predicted, removed, again = absent(run, name=champion)
     assert (
         predicted["diff"]
@@ -505,6 +511,23 @@ def test_what_is_absent_already(run: Run, name: str, parameters: dict[str, Any])
             {"version": 1, "smoke_test": {"endpoint": "http://localhost", "inputs": [1]}},
             "parameters are required together: inputs, expected found in smoke_test",
         ),
+        (
+            {
+                "version": 1,
+                "smoke_test": {"endpoint": "http://localhost", "inputs": [1], "expected": [1], "tolerance": math.nan},
+            },
+            "smoke_test.tolerance is nan; expected 0 or a positive number",
+        ),
+        (
+            {
+                "version": 1,
+                "smoke_test": {"endpoint": "http://localhost", "inputs": [1], "expected": [1], "max_latency_ms": 0},
+            },
+            "smoke_test.max_latency_ms is 0; expected a positive number",
+        ),
+        ({"state": "absent", "alias": ""}, "alias is ''; give it a value or leave it out"),
+        ({"state": "absent", "version": 0}, "version is 0; give it a value or leave it out"),
+        ({"source": ""}, "source is ''; give it a value or leave it out"),
         ({"version": 1, "password": None}, "parameters are required together: username, password"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -14,7 +14,7 @@ from ansible.module_utils.mlflow_api import ParameterError
 from mlflow_model import (
     Differences,
     Proof,
-    checked_rows,
+    Rows,
     compare,
     content_digest,
     difference,
@@ -188,8 +188,8 @@ def test_of_many_wrong_rows_three_are_named() -> None:
 
 
 def test_the_number_of_rows_has_to_be_right() -> None:
-    assert compare([1, 2, 3], [1, 2], tolerance=1e-6) == Proof(rows=2, problems=("expected 3 rows, got 2",))
-    assert compare([1], [], tolerance=1e-6).problems == ("expected 1 rows, got 0",)
+    assert compare([1, 2, 3], [1, 2], tolerance=1e-6) == Proof(rows=2, problems=("number of rows: expected 3, got 2",))
+    assert compare([1], [], tolerance=1e-6).problems == ("number of rows: expected 1, got 0",)
 
 
 def test_a_long_value_is_cut() -> None:
@@ -224,7 +224,7 @@ def test_scoring_request(inputs: list[Any] | dict[str, Any], request_body: dict[
 )
 def test_rows_that_prove_nothing(inputs: object, expected: object, message: str) -> None:
     with pytest.raises(ParameterError) as error:
-        checked_rows(inputs, expected)
+        Rows.of(inputs, expected)
     assert str(error.value) == message
 
 
