@@ -9,11 +9,11 @@ short_description: Keep the configuration directory of one service
 description:
   - Writes all the files of a directory in one step and removes those that are not listed, so that a service sees its
     configuration and its secrets and nothing else.
-  - Each file is replaced as a whole; secrets are never shown, neither in a diff nor in a result.
+  - Each file is replaced as a whole; secrets are never shown, neither in a diff nor in a result nor in the host's log.
   - Returns a digest over all of it, to be kept as a label of the container that mounts the directory.
 options:
   path:
-    description: The directory. It is created, its parents too.
+    description: The directory. It is created with mode 0755, its parents too.
     type: path
     required: true
   files:
@@ -59,7 +59,7 @@ attributes:
     description: Can run in check mode and says what would change.
   diff_mode:
     support: full
-    description: Shows the files' contents before and after; of a secret only that it differs.
+    description: Shows permissions, owners and contents before and after; of a secret's contents only that they differ.
   idempotent:
     support: full
     description: A second run with the same parameters changes nothing.
@@ -92,6 +92,15 @@ from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
 
+DIRECTORY_MODE = 0o755
+
+
+class Module(AnsibleModule):  # type: ignore[misc]
+    """A module that leaves no trace of its parameters in the host's system log."""
+
+    def _log_invocation(self) -> None:
+        """Log nothing: AnsibleModule does not recognise a secret of several lines inside a list, and would log it."""
+
 
 class File(NamedTuple):
     """What one file shall be."""
@@ -112,8 +121,12 @@ class File(NamedTuple):
         return (
             stat.S_ISREG(status.st_mode)
             and (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (self.mode, self.uid, self.gid)
-            and path.read_bytes() == self.content.encode()
+            and self.has_content_of(path)
         )
+
+    def has_content_of(self, path: Path) -> bool:
+        """Whether the contents are those of the file at `path`."""
+        return path.read_bytes() == self.content.encode()
 
     def write(self, path: Path) -> None:
         """Replace the file at `path` in one step: a reader sees the old or the new one, never a part."""
@@ -150,25 +163,54 @@ def digest(files: list[File]) -> str:
     return hashlib.sha256(repr(sorted(files)).encode()).hexdigest()
 
 
-def difference(directory: Path, wanted: list[File], stray: list[str], changed: list[File]) -> list[dict[str, str]]:
-    """What a diff shows: contents of files, of secrets only that they differ."""
-    secrets = {file.name for file in wanted if file.secret}
+def has_directory_mode(directory: Path) -> bool:
+    """Whether the directory is there and every service can enter it, whoever it runs as."""
+    return directory.is_dir() and stat.S_IMODE(directory.stat().st_mode) == DIRECTORY_MODE
 
-    def shown(name: str) -> str:
-        path = directory / name
-        if not path.is_file():
-            return ""
-        return "(secret)\n" if name in secrets else path.read_text(errors="replace")
 
+def description(mode: int, uid: int, gid: int, content: str) -> str:
+    """A file as a diff shows it: permissions and owner, then the contents."""
+    return f"{mode:04o} {uid}:{gid}\n{content}"
+
+
+def before(path: Path, secret: bool) -> str:
+    """What a diff shows of the file that is there: nothing if it is none, of a secret not its contents."""
+    if not path.is_file():
+        return ""
+    status = path.stat()
+    mode = stat.S_IMODE(status.st_mode)
+    hidden = secret or not mode & stat.S_IROTH  # what only its owner may read may have been a secret until now
+    content = "(secret)\n" if hidden else path.read_text(errors="replace")
+    return description(mode, status.st_uid, status.st_gid, content)
+
+
+def after(file: File, path: Path) -> str:
+    """What a diff shows of the file that shall be there, of a secret only whether its contents change."""
+    if not file.secret:
+        content = file.content
+    elif path.is_file() and file.has_content_of(path):
+        content = "(secret)\n"
+    else:
+        content = "(secret, changed)\n"
+    return description(file.mode, file.uid, file.gid, content)
+
+
+def difference(directory: Path, stray: list[str], changed: list[File]) -> list[dict[str, str]]:
+    """What a diff shows: the directory if it is not as it shall be, the files that change, those that go."""
     rows = [
         {
             "before_header": str(directory / file.name),
-            "after_header": f"{directory / file.name} ({file.mode:04o}, {file.uid}:{file.gid})",
-            "before": shown(file.name),
-            "after": "(secret, changed)\n" if file.secret else file.content,
+            "after_header": str(directory / file.name),
+            "before": before(directory / file.name, file.secret),
+            "after": after(file, directory / file.name),
         }
         for file in changed
     ]
+    if not has_directory_mode(directory):
+        found = f"{stat.S_IMODE(directory.stat().st_mode):04o}\n" if directory.is_dir() else ""
+        header = f"{directory}/"
+        wanted = f"{DIRECTORY_MODE:04o}\n"
+        rows.insert(0, {"before_header": header, "after_header": header, "before": found, "after": wanted})
     # What a stray file held is not known, it may have been a secret of an earlier version.
     return rows + [{"before_header": str(directory / name), "before": "(removed)\n", "after": ""} for name in stray]
 
@@ -189,9 +231,29 @@ def file_spec(mode: str, content: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def apply(directory: Path, wanted: list[File], check_mode: bool) -> dict[str, Any]:
+    """Compare, and unless in check mode, write; the module's result. Raises OSError."""
+    present = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
+    stray = sorted(present - {file.name for file in wanted})
+    changed = [file for file in wanted if not file.matches(directory / file.name)]
+    result = {
+        "changed": bool(stray or changed or not has_directory_mode(directory)),
+        "digest": digest(wanted),
+        "diff": difference(directory, stray, changed),
+    }
+    if result["changed"] and not check_mode:
+        directory.mkdir(parents=True, exist_ok=True)
+        directory.chmod(DIRECTORY_MODE)  # whatever the umask of the host
+        for file in changed:
+            file.write(directory / file.name)
+        for name in stray:
+            (directory / name).unlink()
+    return result
+
+
 def main() -> None:
-    """Compare, and unless in check mode, write."""
-    module = AnsibleModule(
+    """Run the module."""
+    module = Module(
         argument_spec={
             "path": {"type": "path", "required": True},
             "files": file_spec("0444", {"type": "str", "required": True}),
@@ -205,26 +267,11 @@ def main() -> None:
     directory = Path(module.params["path"])
     try:
         wanted = parse(module.params["files"], secret=False) + parse(module.params["secrets"], secret=True)
+        result = apply(directory, wanted, module.check_mode)
     except ValueError as error:
         module.fail_json(msg=str(error))
-
-    present = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
-    stray = sorted(present - {file.name for file in wanted})
-    changed = [file for file in wanted if not file.matches(directory / file.name)]
-    result: dict[str, Any] = {
-        "changed": bool(stray or changed or not directory.is_dir()),
-        "digest": digest(wanted),
-        "diff": difference(directory, wanted, stray, changed),
-    }
-    if result["changed"] and not module.check_mode:
-        try:
-            directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-            for file in changed:
-                file.write(directory / file.name)
-            for name in stray:
-                (directory / name).unlink()
-        except OSError as error:
-            module.fail_json(msg=f"The configuration in {directory} cannot be written: {error}.")
+    except OSError as error:
+        module.fail_json(msg=f"The configuration in {directory} cannot be kept: {error}.")
     module.exit_json(**result)
 
 
