@@ -44,9 +44,10 @@ def images_in(archive: Path) -> list[str]:
     """References of the images in one archive. Raises AnsibleLookupError where it is none of docker save's."""
     try:
         with tarfile.open(archive) as tar:
-            entries = json.loads(tar.extractfile("manifest.json").read())  # type: ignore[union-attr] None is caught
+            manifest = tar.extractfile("manifest.json")
+            entries = json.load(manifest) if manifest else []
         return [tag for entry in entries for tag in entry["RepoTags"] or []]
-    except (OSError, EOFError, LookupError, AttributeError, TypeError, ValueError, tarfile.TarError, zlib.error) as error:
+    except (OSError, EOFError, LookupError, TypeError, ValueError, tarfile.TarError, zlib.error) as error:
         reason = str(error).partition(":\n")[0]
         raise AnsibleLookupError(
             f"{archive} is broken or none of docker save's ({reason}): "
@@ -63,6 +64,9 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             return [{}]
         directory = Path(terms[0])
         if not directory.is_dir():
-            raise AnsibleLookupError(f"image_archives_dir is {directory}, which is no directory on the control node.")
+            raise AnsibleLookupError(
+                f"image_archives_dir is {directory}, which is no directory on the control node: "
+                "make it and put archives written by docker save there, or unset it."
+            )
         archives = sorted(path for path in directory.iterdir() if path.name.endswith(SUFFIXES))
         return [{tag: str(path) for path in archives for tag in images_in(path)}]

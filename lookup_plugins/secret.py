@@ -16,8 +16,8 @@ DOCUMENTATION = """
 name: secret
 short_description: Read a secret of the deployment, generating it once
 description:
-  - Each secret is a file of its own in O(directory), readable by its owner alone. Its name ends in .txt, which keeps Ansible
-    from reading it as an inventory where the directory is part of one.
+  - Each secret is a file of its own in O(directory), readable by its owner alone.
+  - The file's name ends in .txt, which keeps Ansible from reading it as an inventory where the directory lies in one.
   - A secret that does not exist yet is generated (letters and digits) and kept; one that exists is never overwritten.
   - In check mode nothing is written, the value of a missing secret is then a throw-away one.
 options:
