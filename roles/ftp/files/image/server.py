@@ -49,8 +49,8 @@ class Session:
 
     def on_disconnect(self) -> None:
         if self.authenticated:
-            transfers = f"{self.received} files received, {self.sent} sent, {self.broken_off} broken off"
-            log.info("%s@%s: %s", self.username, self.remote_ip, transfers)
+            files = f"files received {self.received}, sent {self.sent}, broken off {self.broken_off}"
+            log.info("%s@%s: %s", self.username, self.remote_ip, files)
 
 
 class HashedAuthorizer(DummyAuthorizer):  # type: ignore[misc]
