@@ -58,6 +58,16 @@ class Stack:
             output: str = self.host.check_output(command, *arguments)
         return output
 
+    def changed_files(self, since: str) -> list[str]:
+        """What was made or changed, in content or attributes, later than a file; what was deleted, by its directory.
+
+        Left out is what is not the host's own state: file systems in memory, logs, Ansible's temporary directory.
+        """
+        ignored = ("/dev", "/proc", "/run", "/sys", "/tmp", "/var/log", "/root/.ansible", "/home/ops/.ansible")  # noqa: S108
+        paths = " -o ".join(f"-path {path}" for path in ignored)
+        command = rf"find / /var/lib/docker -xdev \( {paths} \) -prune -o -newercm {since} -print"
+        return self.run(command).splitlines()
+
     def services(self) -> dict[str, dict[str, Any]]:
         """What `docker inspect` says of each service's container, by service; not of tasks that ran to their end."""
         listed = self.run("docker ps --all --quiet --filter label=com.docker.compose.project=" + PROJECT).split()
