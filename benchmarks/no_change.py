@@ -120,7 +120,7 @@ def _task(container: Json) -> Json:
     """The task that describes one container, in the words that a person would write it with."""
     config, host = container["Config"], container["HostConfig"]
     ports = [
-        f"{binding['HostIp']}:{binding['HostPort']}:{port}"
+        ":".join(filter(None, [binding["HostIp"], binding["HostPort"], port]))
         for port, bindings in (host["PortBindings"] or {}).items()
         for binding in bindings
     ]
@@ -137,6 +137,7 @@ def _task(container: Json) -> Json:
         "tmpfs": [f"{path}:{settings}" for path, settings in (host.get("Tmpfs") or {}).items()],
         "read_only": host["ReadonlyRootfs"],
         "published_ports": ports,
+        "default_host_ip": "",
         "networks": [{"name": name} for name in container["NetworkSettings"]["Networks"]],
         "cap_drop": host["CapDrop"],
         "security_opts": host["SecurityOpt"],
@@ -145,7 +146,7 @@ def _task(container: Json) -> Json:
         "restart_policy": host["RestartPolicy"]["Name"],
         "state": "started",
     }
-    set_options = {option: value for option, value in options.items() if value not in (None, "", [])}
+    set_options = {option: value for option, value in options.items() if value not in (None, [])}
     return {"name": f"Run {options['name']}", "community.docker.docker_container": set_options}
 
 
