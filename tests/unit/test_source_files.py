@@ -1,4 +1,4 @@
-"""The digest that an image is tagged with: same inputs, same tag; changed inputs, another one."""
+"""The files that an image is built from: same inputs, same identities; changed inputs, others."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from ansible.errors import AnsibleLookupError
 from lookups import lookup
 
 
-def digest(*directories: Path) -> str:
-    """The digest over directories."""
-    (value,) = lookup("tree_digest", *directories)
-    return str(value)
+def identities(directory: Path) -> list[str]:
+    """What identifies the files below a directory."""
+    return [file["id"] for file in lookup("source_files", directory)]
 
 
 @pytest.fixture
@@ -32,8 +31,8 @@ def test_same_files_elsewhere_and_at_another_time(tree: Path, tmp_path: Path) ->
     copy = shutil.copytree(tree, tmp_path / "copy")
     os.utime(copy / "Dockerfile", (0, 0))
     (copy / "package" / "server.py").chmod(0o600)
-    assert digest(tree) == digest(copy)
-    assert len(digest(tree)) == 64
+    assert identities(tree) == identities(copy)
+    assert len(identities(tree)) == 2
 
 
 CHANGES: dict[str, Callable[[Path], object]] = {
@@ -48,41 +47,27 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_change_is_seen(tree: Path, change: Callable[[Path], object]) -> None:
-    before = digest(tree)
+    before = identities(tree)
     change(tree)
-    assert digest(tree) != before
+    assert identities(tree) != before
 
 
 @pytest.mark.parametrize(
     "name", ["tests/test_server.py", "package/__pycache__/server.pyc", ".mypy_cache/x", "package.egg-info/PKG-INFO"]
 )
 def test_what_does_not_go_into_an_image_does_not_count(tree: Path, name: str) -> None:
-    before = digest(tree)
+    before = identities(tree)
     (tree / name).parent.mkdir()
     (tree / name).write_text("x")
-    assert digest(tree) == before
+    assert identities(tree) == before
 
 
-def test_directories_count_in_their_order(tree: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "requirements.txt").write_text("mlflow\n")
-    assert len({digest(tree), digest(other), digest(tree, other), digest(other, tree)}) == 4
-
-
-def test_a_file_that_moves_to_the_next_directory_is_a_change(tree: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    before = digest(tree, other)
-    (tree / "package" / "server.py").rename(tree / "server.py")
-    (tree / "Dockerfile").rename(other / "Dockerfile")
-    (tree / "server.py").rename(other / "server.py")
-    after = digest(tree, other)
-    (other / "server.py").rename(tree / "server.py")
-    assert len({before, after, digest(tree, other)}) == 3
+def test_files_are_found_by_name_and_source(tree: Path) -> None:
+    files = {file["name"]: Path(file["src"]).read_text() for file in lookup("source_files", tree)}
+    assert files == {"Dockerfile": "FROM base\n", "package/server.py": "print()\n"}
 
 
 def test_missing_directory(tmp_path: Path) -> None:
     with pytest.raises(AnsibleLookupError) as caught:
-        digest(tmp_path / "nowhere")
+        identities(tmp_path / "nowhere")
     assert caught.value.message == f"The directory {tmp_path / 'nowhere'} does not exist."

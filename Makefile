@@ -1,0 +1,55 @@
+# Each target is a line or two that you could type yourself.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+INVENTORY ?= inventory/local
+VENV := .venv/bin
+# Asks for sudo's password only where there is one to ask for.
+BECOME := $(shell [ "$$(id -u)" = 0 ] || sudo -n true 2>/dev/null || echo --ask-become-pass)
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+export PATH := $(CURDIR)/$(VENV):$(PATH)
+
+.PHONY: help deploy check compose test lint unit molecule clean
+
+help: ## Print this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+deploy: $(VENV)/.deploy ## Deploy the platform (INVENTORY=inventory/local is this machine) and prove that it works
+	ansible-playbook -i $(INVENTORY) $(BECOME) site.yml
+
+check: $(VENV)/.deploy ## Show what a deployment would change, without changing it
+	ansible-playbook -i $(INVENTORY) $(BECOME) site.yml --check --diff
+
+compose: $(VENV)/.deploy ## Write compose.yaml for the platform onto its host
+	ansible-playbook -i $(INVENTORY) $(BECOME) playbooks/compose.yml
+
+test: lint unit molecule ## Test everything: lint, unit tests, and deployments to hosts made on the spot
+
+lint: $(VENV)/.test ## Check style and types
+	yamllint --strict .
+	ansible-lint
+	ruff check .
+	ruff format --check .
+	mypy
+
+unit: $(VENV)/.test ## Run the unit tests
+	pytest tests mlflow_ftps
+
+molecule: $(VENV)/.test ## Deploy to hosts made on the spot, and test the platform there
+	molecule test -s default
+	molecule test -s bare
+
+clean: ## Remove the virtual environment
+	rm -rf .venv
+
+$(VENV)/python:
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "python3 is $$(python3 -V), and 3.11 or newer is needed."; exit 1; }
+	@python3 -c 'import ensurepip' 2>/dev/null || { $(SUDO) apt-get update && $(SUDO) apt-get install -y python3-venv; }
+	python3 -m venv .venv
+
+$(VENV)/.deploy: $(VENV)/python requirements.txt
+	pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.deploy requirements-dev.txt
+	pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
