@@ -17,7 +17,7 @@ def issue(directory: Path, host: str = "127.0.0.1", *, valid_for: datetime.timed
     """A server certificate for ``host`` and localhost, by a new authority. A negative time makes an expired one."""
     now = datetime.datetime.now(datetime.UTC)
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    authority_name = _name("authority of the tests")
+    authority_name = _name(f"authority {x509.random_serial_number()}")
     lifetime = (now - 2 * _DAY, now + _DAY)
     authority = (
         _builder(authority_name, authority_name, authority_key.public_key(), lifetime)

@@ -18,7 +18,13 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return certificates.issue(tmp_path_factory.mktemp("certificate"))
 
 
-@pytest.fixture(scope="session", params=[f"{name}-{tls}" for name in SERVERS for tls in ("plain", "tls")])
+PLAIN = [f"{name}-plain" for name in SERVERS]
+TLS = [f"{name}-tls" for name in SERVERS]
+only_plain = pytest.mark.parametrize("kind", PLAIN, indirect=True, scope="session")
+only_tls = pytest.mark.parametrize("kind", TLS, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session", params=PLAIN + TLS)
 def kind(request: pytest.FixtureRequest) -> str:
     """Which server, with TLS or without: every test of behaviour runs on all six."""
     return str(request.param)

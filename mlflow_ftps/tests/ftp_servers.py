@@ -72,7 +72,7 @@ class FtpServer(ABC):
     def start(self) -> None:
         """Start, or start again, and wait until it answers."""
         with (self.base / "log").open("ab") as log:
-            self._process = subprocess.Popen(self._command(), stdout=log, stderr=log, start_new_session=True)
+            self._process = subprocess.Popen(self._command(), stdout=log, stderr=log)
         give_up = time.monotonic() + 20
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > give_up:
@@ -82,9 +82,7 @@ class FtpServer(ABC):
     def kill(self) -> None:
         """End the server and all its sessions at once, without a farewell."""
         if self._process:
-            self.resume()
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._signal(signal.SIGKILL)
             self._process.wait()
             self._process = None
 
@@ -96,8 +94,14 @@ class FtpServer(ABC):
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._process and self._process.poll() is None:
-            os.killpg(self._process.pid, number)
+        """Signal the server and the processes of its sessions, which may be in groups of their own."""
+        processes = [self._process.pid] if self._process and self._process.poll() is None else []
+        for process in processes:
+            with suppress(FileNotFoundError):
+                processes += map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split())
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.kill(process, number)
 
     def _answers(self) -> bool:
         try:

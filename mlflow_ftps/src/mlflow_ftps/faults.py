@@ -11,12 +11,10 @@ from mlflow.protos.databricks_pb2 import (
     TEMPORARILY_UNAVAILABLE,
 )
 
+from mlflow_ftps.connection import IncompleteError
+
 # A full disk or quota does not pass by itself, although 452 belongs to the family of replies that may.
 _STORAGE_FULL = ("452", "552")
-
-
-class IncompleteError(Exception):
-    """A transfer ended without an error, but not all bytes arrived."""
 
 
 def is_transient(fault: BaseException) -> bool:

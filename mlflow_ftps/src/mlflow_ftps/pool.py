@@ -38,7 +38,7 @@ class Pool:
         try:
             yield connection
         except (ftplib.error_perm, ftplib.error_temp) as answer:
-            self._give_back(connection, intact=not _is_farewell(answer))
+            self._give_back(connection, intact=not _is_closing(answer))
             raise
         except BaseException:
             self._give_back(connection, intact=False)
@@ -54,7 +54,7 @@ class Pool:
                     return Connection(self._settings)
                 except BaseException as fault:
                     self._free_place()
-                    if not _is_farewell(fault) or time.monotonic() > deadline:
+                    if not _is_full(fault) or time.monotonic() > deadline:
                         raise
                     self._pause()
             elif connection.usable():
@@ -132,6 +132,11 @@ def pool_for(settings: Settings) -> Pool:
         return _pools[settings]
 
 
-def _is_farewell(fault: BaseException) -> bool:
-    """421: the server is closing the connection, or has no place for another one."""
+def _is_closing(fault: BaseException) -> bool:
+    """421: the server closes the connection, because it has no place for it or is going down."""
     return isinstance(fault, ftplib.error_temp) and str(fault).startswith("421")
+
+
+def _is_full(fault: BaseException) -> bool:
+    """Whether the server has no place for another connection; ProFTPD says so with the code of a refused login."""
+    return _is_closing(fault) or (isinstance(fault, ftplib.error_perm) and "maximum number" in str(fault))

@@ -25,8 +25,8 @@ from mlflow.protos.databricks_pb2 import (
 )
 from mlflow.store.artifact.artifact_repo import ArtifactRepository, StreamUploadMixin, verify_artifact_path
 
-from mlflow_ftps.connection import Connection, LocalError
-from mlflow_ftps.faults import IncompleteError, as_mlflow_exception, is_transient
+from mlflow_ftps.connection import Connection, IncompleteError, LocalError
+from mlflow_ftps.faults import as_mlflow_exception, is_transient
 from mlflow_ftps.pool import pool_for
 from mlflow_ftps.settings import parse, without_password
 from mlflow_ftps.streams import BlockPipe, Source, in_blocks
@@ -126,6 +126,15 @@ class FTPArtifactRepository(ArtifactRepository, StreamUploadMixin):
                 error_code=BAD_REQUEST,
             ) from None
 
+    def download_artifacts(self, artifact_path: str | None, dst_path: str | None = None) -> str:
+        """As MLflow defines it; but what turns out to be a file is fetched at once, without being looked up first."""
+        if artifact_path and dst_path and Path(dst_path).is_dir():
+            local_path: str = self._create_download_destination(artifact_path, dst_path)
+            if self._fetch(artifact_path, local_path):
+                return local_path
+        downloaded: str = super().download_artifacts(artifact_path, dst_path)
+        return downloaded
+
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
         """What is directly in the directory ``path``; empty if ``path`` is a file or does not exist.
 
@@ -172,28 +181,35 @@ class FTPArtifactRepository(ArtifactRepository, StreamUploadMixin):
         path = self._remote(artifact_path)
         return self._run(f"look up {artifact_path or '/'!r}", lambda connection: connection.is_directory(path))
 
-    def _download_file(self, remote_file_path: str, local_path: str | Path) -> None:
-        path = self._remote(remote_file_path)
+    def _download_file(self, remote_file_path: str, local_path: str) -> None:
+        if not self._fetch(remote_file_path, local_path):
+            raise MlflowException.invalid_parameter_value(f"The artifact {remote_file_path!r} is a directory.")
 
-        def fetch(connection: Connection) -> None:
+    def _fetch(self, artifact_path: str, local_path: str) -> bool:
+        """Download the file ``artifact_path``; or return False if it is a directory."""
+        path = self._remote(artifact_path)
+
+        def fetch(connection: Connection) -> bool:
             try:
-                size = connection.size(path)
                 with Path(local_path).open("wb") as target:
-                    received = connection.retrieve(path, target)
+                    connection.retrieve(path, target)
             except ftplib.error_perm:
+                if connection.is_directory(path):
+                    return False
                 if connection.exists(path):
                     raise
                 raise MlflowException(
-                    f"No such artifact: {remote_file_path!r}", error_code=RESOURCE_DOES_NOT_EXIST
+                    f"No such artifact: {artifact_path!r}", error_code=RESOURCE_DOES_NOT_EXIST
                 ) from None
-            if size not in (None, received):
-                raise IncompleteError(f"{received} of {size} bytes arrived")
+            return True
 
+        fetched = False
         try:
-            self._run(f"download {remote_file_path!r}", fetch)
-        except BaseException:
-            Path(local_path).unlink(missing_ok=True)
-            raise
+            fetched = self._run(f"download {artifact_path!r}", fetch)
+        finally:
+            if not fetched:
+                Path(local_path).unlink(missing_ok=True)
+        return fetched
 
     def _upload(self, source: Source, name: str, artifact_path: str | None) -> None:
         """Upload to a temporary name, check the size, rename: the artifact appears whole or not at all."""
@@ -205,31 +221,32 @@ class FTPArtifactRepository(ArtifactRepository, StreamUploadMixin):
             )
         temporary = posixpath.join(directory, f"{_TEMPORARY}{int(time.time())}.{secrets.token_hex(8)}")
 
+        sent: int | None = None
+
         def store(connection: Connection) -> int:
             try:
-                sent = connection.store(temporary, source.blocks())
-            except ftplib.error_perm:
-                if connection.is_directory(directory):
-                    raise
+                return connection.store(temporary, source.blocks())
+            except ftplib.error_perm:  # most often, because the directory does not exist yet
                 connection.make_directories(directory)
-                sent = connection.store(temporary, source.blocks())
-            stored = connection.size(temporary)
-            if stored not in (None, sent):
-                raise IncompleteError(f"{stored} of {sent} bytes arrived")
-            return sent
+                return connection.store(temporary, source.blocks())
 
-        def publish(connection: Connection) -> None:
+        def store_and_publish(connection: Connection) -> None:
+            nonlocal sent
+            if sent is None:
+                sent = store(connection)
             try:
-                connection.rename(temporary, target)
+                connection.publish(temporary, target, sent)
+            except IncompleteError:
+                sent = None
+                raise
             except ftplib.error_perm:
                 # An attempt whose answer was lost may have done it already.
-                if connection.exists(temporary) or connection.size(target) != sent:
+                if connection.exists(temporary) or not connection.has_file(target, sent):
                     raise
 
         action = f"upload {posixpath.join(artifact_path or '', name)!r}"
         try:
-            sent = self._run(action, store, may_repeat=lambda: source.complete)
-            self._run(action, publish)
+            self._run(action, store_and_publish, may_repeat=lambda: sent is not None or source.complete)
         except BaseException:
             with suppress(Exception), self._pool.connection() as connection:
                 connection.delete(temporary)
