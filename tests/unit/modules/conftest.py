@@ -11,6 +11,7 @@ import mlflow
 import pytest
 from ansible.module_utils.mlflow_api import Http, Mlflow
 from ansible.module_utils.testing import patch_module_args
+from mlflow.models.model import ModelInfo
 from mlflow_harness import (
     DOUBLED,
     INPUTS,
@@ -70,18 +71,20 @@ def models(tracking_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Model
     with mlflow_client(tracking_uri):
         mlflow.sklearn.save_model(multiplier(4), home / "quadrupler", **options)
         mlflow.sklearn.save_model(multiplier(2), home / "doubler", **options)
-        uris, runs = [], []
-        for factor in (2, 2, 3):
-            with mlflow.start_run() as run:
-                runs.append(run.info.run_id)
-                uris.append(mlflow.sklearn.log_model(multiplier(factor), name="model", **options).model_uri)
-        with mlflow.start_run(run_id=runs[0]):
+
+        def log(factor: int) -> ModelInfo:
+            with mlflow.start_run():
+                logged: ModelInfo = mlflow.sklearn.log_model(multiplier(factor), name="model", **options)
+                return logged
+
+        doubler, again, tripler = log(2), log(2), log(3)
+        with mlflow.start_run(run_id=doubler.run_id):
             mlflow.log_dict({"inputs": INPUTS, "expected": DOUBLED}, "sample.json")
             mlflow.log_dict({"rows": []}, "other.json")
             mlflow.log_dict({"inputs": INPUTS, "expected": []}, "empty.json")
             mlflow.log_text("inputs", "not-json.txt")
             mlflow.log_artifacts(str(home / "doubler"), "old-style")
-    return Models(runs[0], *uris, home / "quadrupler")
+    return Models(doubler.run_id, doubler.model_uri, again.model_uri, tripler.model_uri, home / "quadrupler")
 
 
 @pytest.fixture
