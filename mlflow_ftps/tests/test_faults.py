@@ -208,12 +208,13 @@ def mount(own_server: FtpServer) -> Iterator[Callable[[str], Path]]:
         return directory
 
     yield mount_tmpfs
+    own_server.kill()  # its sessions may be in the directory
     subprocess.run(["umount", str(directory)], capture_output=True, check=False)  # noqa: S607 -- wherever it is
 
 
 @pytest.mark.parametrize("seekable", [True, False])
 def test_a_full_disk_is_an_error_and_leaves_nothing(
-    own_store: FTPArtifactRepository, mount: Callable[[str], Path], *, seekable: bool
+    kind: str, own_store: FTPArtifactRepository, mount: Callable[[str], Path], *, seekable: bool
 ) -> None:
     directory = mount("size=4m")
     own_store.log_artifact_from_stream(io.BytesIO(b"kept"), "small", "small")
@@ -221,7 +222,8 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(
     stream = Interrupted(os.urandom(8 * MIB), lambda: None, seekable=seekable)
     with pytest.raises(MlflowException, match="Could not upload 'small/large'") as error:
         own_store.log_artifact_from_stream(stream, "large", "small")
-    assert code(error) in (409, 503)
+    # pyftpdlib does not say why, and may leave the connection hanging: that could pass.
+    assert code(error) == (503 if kind.startswith("pyftpdlib") else 409)
     assert [path.name for path in directory.iterdir()] == ["small"]
     own_store.log_artifact_from_stream(io.BytesIO(bytes(3 * MIB)), "fits", "small")
 

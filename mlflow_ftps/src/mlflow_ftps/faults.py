@@ -13,8 +13,8 @@ from mlflow.protos.databricks_pb2 import (
 
 from mlflow_ftps.connection import IncompleteError
 
-# A full disk or quota does not pass by itself, although 452 belongs to the family of replies that may.
-_STORAGE_FULL = ("452", "552")
+# The server could not write: 451 local error, 452 full disk, 552 quota. This does not pass by itself, though 4xx may.
+_STORAGE_FAILED = ("451", "452", "552")
 
 
 def is_transient(fault: BaseException) -> bool:
@@ -22,7 +22,7 @@ def is_transient(fault: BaseException) -> bool:
     if isinstance(fault, ssl.SSLCertVerificationError):
         return False
     if isinstance(fault, ftplib.error_temp):
-        return not str(fault).startswith(_STORAGE_FULL)
+        return not str(fault).startswith(_STORAGE_FAILED)
     return isinstance(fault, (OSError, EOFError, ftplib.error_reply, ftplib.error_proto, IncompleteError))
 
 
@@ -47,8 +47,8 @@ def as_mlflow_exception(fault: BaseException, action: str, store: str) -> Mlflow
             "netrc file that MLFLOW_FTPS_NETRC names.",
             error_code=PERMISSION_DENIED,
         )
-    if answer.startswith(_STORAGE_FULL):
-        return MlflowException(f"{attempt}: its storage is full: {answer}", error_code=ABORTED)
+    if answer.startswith(_STORAGE_FAILED):
+        return MlflowException(f"{attempt}: its storage is full or broken: {answer}", error_code=ABORTED)
     if isinstance(fault, ftplib.error_perm):
         return MlflowException(f"{attempt}: it answered: {answer}", error_code=PERMISSION_DENIED)
     if isinstance(fault, UnicodeError):

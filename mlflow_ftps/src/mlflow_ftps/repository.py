@@ -43,7 +43,7 @@ class FTPArtifactRepository(ArtifactRepository, StreamUploadMixin):
     """Artifacts as files on an FTP server, at ``ftps://USER@HOST:PORT/PATH`` or ``ftp://USER@HOST:PORT/PATH``.
 
     All methods are thread-safe and raise MlflowException with one of these codes: RESOURCE_DOES_NOT_EXIST;
-    PERMISSION_DENIED for what the server refuses, with its answer; ABORTED if its disk is full; INVALID_PARAMETER_VALUE
+    PERMISSION_DENIED for what the server refuses, with its answer; ABORTED if it cannot write; INVALID_PARAMETER_VALUE
     for paths that cannot be; TEMPORARILY_UNAVAILABLE if it stays out of reach through all attempts.
     """
 
