@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 INVENTORY ?= inventory/local
 VENV := .venv/bin
-# Asks for sudo's password only where there is one to ask for.
+# Asks for sudo's password only where there is one to ask for; ARGS are further options of ansible-playbook.
 BECOME := $(shell [ "$$(id -u)" = 0 ] || sudo -n true 2>/dev/null || echo --ask-become-pass)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export PATH := $(CURDIR)/$(VENV):$(PATH)
@@ -14,13 +14,13 @@ help: ## Print this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 deploy: $(VENV)/.deploy ## Deploy the platform (INVENTORY=inventory/local is this machine) and prove that it works
-	ansible-playbook -i $(INVENTORY) $(BECOME) site.yml
+	ansible-playbook -i $(INVENTORY) $(BECOME) $(ARGS) site.yml
 
 check: $(VENV)/.deploy ## Show what a deployment would change, without changing it
-	ansible-playbook -i $(INVENTORY) $(BECOME) site.yml --check --diff
+	ansible-playbook -i $(INVENTORY) $(BECOME) $(ARGS) site.yml --check --diff
 
 compose: $(VENV)/.deploy ## Write compose.yaml for the platform onto its host
-	ansible-playbook -i $(INVENTORY) $(BECOME) playbooks/compose.yml
+	ansible-playbook -i $(INVENTORY) $(BECOME) $(ARGS) playbooks/compose.yml
 
 test: lint unit molecule ## Test everything: lint, unit tests, and deployments to hosts made on the spot
 
@@ -52,4 +52,5 @@ $(VENV)/.deploy: $(VENV)/python requirements.txt
 
 $(VENV)/.test: $(VENV)/.deploy requirements-dev.txt
 	pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	pip install --quiet --disable-pip-version-check --no-deps mcp-portainer==2.45.3
 	@touch $@

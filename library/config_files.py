@@ -242,7 +242,8 @@ def apply(directory: Path, wanted: list[File], check_mode: bool) -> dict[str, An
         "diff": difference(directory, stray, changed),
     }
     if result["changed"] and not check_mode:
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # on the host, secrets are for root alone
+        directory.mkdir(exist_ok=True)
         directory.chmod(DIRECTORY_MODE)  # whatever the umask of the host
         for file in changed:
             file.write(directory / file.name)
