@@ -30,6 +30,7 @@ lint: $(VENV)/.test ## Check style and types
 	ruff check .
 	ruff format --check .
 	mypy
+	mypy molecule/shared/tests
 
 unit: $(VENV)/.test ## Run the unit tests
 	pytest tests mlflow_ftps

@@ -14,9 +14,9 @@ DOCUMENTATION = """
 name: image_reference
 short_description: The reference under which Docker lists an image
 description:
-  - An image that is built is tagged with a digest of what it is built from, so that the same inputs need no build and changed inputs
-    get a new tag. The old tag stays for going back.
-  - An image that is pulled has the short form of Docker Hub's names, or the name that it has in a registry that stands in.
+  - An image that is built is tagged with a digest of what it is built from, so that the same inputs need no build and
+    changed inputs get a new tag. The old tag stays for going back.
+  - An image that is pulled has the short form of Docker Hub's names, or its name in a registry that stands in.
 options:
   _terms:
     description: Name and version of the image, as in C(docker.io/library/postgres:17.6).
@@ -24,7 +24,9 @@ options:
     type: list
     elements: str
   build:
-    description: How it is built, in the words of the Compose specification (context, additional_contexts, args); empty if it is not.
+    description: >-
+      How it is built, in the words of the Compose specification (context, additional_contexts, args); empty if it is
+      not built.
     type: dict
     default: {}
   registry:

@@ -34,8 +34,8 @@ EXAMPLES = """
 RETURN = """
 _raw:
   description: >-
-    For each file its src (a path on the control node), its name (the path below its directory), and its id (executable bit, SHA-256
-    of the content, name).
+    For each file its src (a path on the control node), its name (the path below its directory), and its id (executable
+    bit, SHA-256 of the content, name).
   type: list
   elements: dict
 """

@@ -8,7 +8,12 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from flask import Flask
+    from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
 
 ACCOUNTS = Path("/etc/mlflow-stack/accounts.json")
 
@@ -21,16 +26,17 @@ class Account(TypedDict):
     admin: bool
 
 
-def create_app() -> Any:
+def create_app() -> Flask | FastAPI:
     """The app for `mlflow server --app-name mlflow-stack`, made in each worker.
 
-    MLflow takes its secret key from the environment alone. It is set here, in the process that uses it: a variable of the
-    container would show in every listing of it.
+    MLflow takes its secret key from the environment alone. It is set here, in the process that uses it: a variable of
+    the container would show in every listing of it.
     """
     os.environ["MLFLOW_FLASK_SERVER_SECRET_KEY"] = Path(os.environ["MLFLOW_STACK_SECRET_KEY_FILE"]).read_text().strip()
     from mlflow.server.auth import create_app as create_basic_auth_app
 
-    return create_basic_auth_app()
+    app: Flask | FastAPI = create_basic_auth_app()
+    return app
 
 
 def prepare() -> None:
@@ -47,7 +53,7 @@ def prepare() -> None:
         ensure_account(store, account)
 
 
-def ensure_account(store: Any, account: Account) -> None:
+def ensure_account(store: SqlAlchemyStore, account: Account) -> None:
     """Create the account, or set its password and role where they differ."""
     username, password, admin = account["username"], account["password"], account["admin"]
     if not store.has_user(username):
