@@ -6,9 +6,9 @@ VENV := .venv/bin
 # Asks for sudo's password only where there is one to ask for; ARGS are further options of ansible-playbook.
 BECOME := $(shell [ "$$(id -u)" = 0 ] || sudo -n true 2>/dev/null || echo --ask-become-pass)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
-export PATH := $(CURDIR)/$(VENV):$(PATH)
+export PATH := $(CURDIR)/$(VENV):$(CURDIR)/.venv/servers/usr/sbin:$(PATH):/usr/sbin
 
-.PHONY: help deploy check compose test lint unit molecule clean
+.PHONY: help deploy check compose test lint unit molecule prepare clean
 
 help: ## Print this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -22,7 +22,7 @@ check: $(VENV)/.deploy ## Show what a deployment would change, without changing 
 compose: $(VENV)/.deploy ## Write compose.yaml for the platform onto its host
 	ansible-playbook -i $(INVENTORY) $(BECOME) $(ARGS) playbooks/compose.yml
 
-test: lint unit molecule ## Test everything: lint, unit tests, and deployments to hosts made on the spot
+test: lint molecule unit ## Test everything: lint, deployments to hosts made on the spot, unit tests
 
 lint: $(VENV)/.test ## Check style and types
 	yamllint --strict .
@@ -32,12 +32,15 @@ lint: $(VENV)/.test ## Check style and types
 	mypy
 	mypy molecule/shared/tests
 
-unit: $(VENV)/.test ## Run the unit tests
+unit: prepare ## Run the unit tests, and those of the artifact store on real FTP servers
 	pytest tests mlflow_ftps
 
-molecule: $(VENV)/.test ## Deploy to hosts made on the spot, and test the platform there
+molecule: prepare ## Deploy to hosts made on the spot, and test the platform there
 	molecule test -s default
 	molecule test -s bare
+
+prepare: $(VENV)/.test ## Install what the tests need on this machine: Docker, mmdebstrap, FTP servers
+	ansible-playbook -i inventory/local $(BECOME) tests/prepare.yml
 
 clean: ## Remove the virtual environment
 	rm -rf .venv
