@@ -33,7 +33,8 @@ lint: $(VENV)/.test ## Check style and types
 	mypy molecule/shared/tests
 
 unit: prepare ## Run the unit tests, and those of the artifact store on real FTP servers
-	pytest tests mlflow_ftps
+	pytest mlflow_ftps
+	pytest tests
 
 molecule: prepare ## Deploy to hosts made on the spot, and test the platform there
 	molecule test -s default
