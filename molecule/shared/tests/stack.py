@@ -118,10 +118,10 @@ class Stack:
         """When each service has started."""
         return {service: container["State"]["StartedAt"] for service, container in self.services().items()}
 
-    def deploy(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run the deployment once more, from this machine, as its operator would."""
+    def deploy(self, *arguments: str, playbook: str = "site.yml") -> subprocess.CompletedProcess[str]:
+        """Run a playbook, the deployment itself if none is named, from this machine as its operator would."""
         return subprocess.run(
-            ["ansible-playbook", f"--inventory={self.inventory}", *arguments, "site.yml"],  # noqa: S607
+            ["ansible-playbook", f"--inventory={self.inventory}", *arguments, playbook],  # noqa: S607
             cwd=ROOT,
             env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
             capture_output=True,

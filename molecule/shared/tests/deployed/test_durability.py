@@ -69,3 +69,24 @@ def test_it_survives(stack: Stack, logged: list[str], disaster: str) -> None:
 
     stack.wait_until_healthy(started_after=before)
     assert stack.python(READ, *logged) == [42, "kept", 6]
+
+
+def test_compose_takes_over_and_hands_back(stack: Stack, logged: list[str]) -> None:
+    if stack.host.system_info.release == "12":
+        pytest.skip("Debian 12 has no package of Docker Compose 2")
+    stack.run("apt-get update && apt-get install --yes --no-install-recommends docker-compose")
+    compose = "docker compose --file /etc/mlflow-stack/compose.yaml"
+
+    written = stack.deploy(playbook="playbooks/compose.yml")
+    assert written.returncode == 0, written.stdout[-2000:]
+    assert "level=warning" not in stack.run(f"{compose} config 2>&1")
+
+    before = stack.started_at()
+    stack.run(f"{compose} up --detach --wait")
+    stack.wait_until_healthy(started_after=before)
+    assert stack.python(READ, *logged) == [42, "kept", 6]
+
+    deployment = stack.deploy()
+    assert deployment.returncode == 0, deployment.stdout[-2000:]
+    stack.wait_until_healthy()
+    assert stack.python(READ, *logged) == [42, "kept", 6]
