@@ -134,6 +134,13 @@ class Pyftpdlib(FtpServer):
         ]
 
 
+class LyingPyftpdlib(Pyftpdlib):
+    """Tells a wrong size of every file. Without TLS."""
+
+    def _command(self) -> list[str]:
+        return [*super()._command(), "lying"]
+
+
 class Vsftpd(FtpServer):
     """Without accounts of the machine: by its anonymous user, who needs a password from a list here."""
 

@@ -1,4 +1,4 @@
-"""A pyftpdlib server: PORT USER PASSWORD DIRECTORY CONNECTIONS PEM; with an empty PEM, without TLS."""
+"""A pyftpdlib server: PORT USER PASSWORD DIRECTORY CONNECTIONS PEM [lying]; with an empty PEM, without TLS."""
 
 import sys
 
@@ -7,8 +7,15 @@ from pyftpdlib.handlers import FTPHandler, TLS_FTPHandler
 from pyftpdlib.servers import FTPServer
 
 
-def main(port: str, user: str, password: str, directory: str, connections: str, pem: str) -> None:
-    handler = TLS_FTPHandler if pem else FTPHandler
+class LyingHandler(FTPHandler):  # type: ignore[misc] -- pyftpdlib has no types
+    """Tells a wrong size of every file."""
+
+    def ftp_SIZE(self, path: str) -> None:  # noqa: N802 -- pyftpdlib finds it by this name
+        self.respond(f"213 {self.fs.getsize(path) + 1}")
+
+
+def main(port: str, user: str, password: str, directory: str, connections: str, pem: str, lying: str = "") -> None:
+    handler = LyingHandler if lying else TLS_FTPHandler if pem else FTPHandler
     handler.authorizer = DummyAuthorizer()
     handler.authorizer.add_user(user, password, directory, perm="elradfmwMT")
     handler.auth_failed_timeout = 0

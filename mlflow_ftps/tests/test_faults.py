@@ -17,7 +17,7 @@ from pathlib import Path
 import certificates
 import pytest
 from conftest import StartServer, only_plain, only_tls
-from ftp_servers import PASSWORD, USER, Certificate, FtpServer
+from ftp_servers import PASSWORD, USER, Certificate, FtpServer, LyingPyftpdlib
 from mlflow.exceptions import MlflowException
 
 from mlflow_ftps.repository import FTPArtifactRepository
@@ -97,6 +97,42 @@ def test_a_server_restarted_in_mid_upload_costs_an_attempt_only(
     own_store.log_artifact_from_stream(Interrupted(content, lambda: restart(own_server), seekable=True), "file")
 
     assert (own_server.directory / "file").read_bytes() == content
+
+
+@pytest.mark.usefixtures("short_limits")
+def test_a_session_that_hangs_and_wakes_up_does_not_write_into_the_next_attempt(
+    own_server: FtpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_FTPS_RETRY_WINDOW", "30")
+    content = os.urandom(8 * MIB)
+
+    def stall() -> None:
+        own_server.freeze()
+        threading.Timer(1.5 * LIMIT, own_server.resume).start()
+
+    store = FTPArtifactRepository(own_server.uri)
+    store.log_artifact_from_stream(Interrupted(content, stall, seekable=True), "file")
+
+    assert [path.name for path in own_server.directory.iterdir()] == ["file"]
+    assert (own_server.directory / "file").read_bytes() == content
+
+
+def test_a_transfer_of_the_wrong_size_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    server = LyingPyftpdlib(tmp_path / "server", None)
+    server.start()
+    store = FTPArtifactRepository(server.uri)
+    (server.directory / "there").write_bytes(b"12345")
+    try:
+        with pytest.raises(
+            MlflowException, match=r"Could not upload 'file' .*: 4 bytes were transferred, but .* has 5"
+        ):
+            store.log_artifact_from_stream(io.BytesIO(b"1234"), "file")
+        with pytest.raises(MlflowException, match=r"Could not download 'there' .*: 5 bytes .* has 6"):
+            store.download_artifacts("there", str(tmp_path))
+        assert [path.name for path in server.directory.iterdir()] == ["there"]
+        assert not (tmp_path / "there").exists()
+    finally:
+        server.kill()
 
 
 @pytest.mark.parametrize("accident", [FtpServer.kill, FtpServer.freeze])

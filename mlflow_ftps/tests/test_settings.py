@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from mlflow.exceptions import MlflowException
 
-from mlflow_ftps.settings import Settings, login, parse, without_password
+from mlflow_ftps.settings import Settings, login, parse, tls_context, without_password
 
 SERVER = {
     "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
@@ -140,6 +140,15 @@ def test_says_what_is_wrong_with_the_netrc_file_without_showing_it(netrc: Path, 
 def test_names_the_netrc_file_that_does_not_exist() -> None:
     with pytest.raises(MlflowException, match="MLFLOW_FTPS_NETRC names /nowhere, which does not exist"):
         login(Settings("files", 21, tls=True, user="mlflow", netrc="/nowhere"))
+
+
+@pytest.mark.parametrize("content", [None, b"not a certificate"])
+def test_names_the_authoritys_file_that_is_none(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "ca.pem"
+    if content:
+        path.write_bytes(content)
+    with pytest.raises(MlflowException, match=f"MLFLOW_FTPS_CA_FILE names {path}, from which no certificate"):
+        tls_context(Settings("files", 21, tls=True, user=None, ca_file=str(path)))
 
 
 def test_leaves_the_password_out() -> None:

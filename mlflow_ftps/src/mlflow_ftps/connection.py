@@ -1,5 +1,6 @@
 """One logged-in FTP connection: what the store needs of RFC 959, RFC 3659 (SIZE, MLSD) and RFC 4217 (TLS)."""
 
+# ruff: noqa: S321 -- FTP is what this is about
 import ftplib
 import functools
 import posixpath
@@ -12,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
 
-from mlflow_ftps.settings import Settings, login
+from mlflow_ftps.settings import Settings, login, tls_context
 
 BLOCK = 1 << 20  # bytes sent at a time
 _RECEIVE_BLOCK = 1 << 18  # bytes received at a time; a socket does not hold much more
@@ -47,15 +48,18 @@ class Connection:
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Connect and log in. Also raises ssl.SSLCertVerificationError, and MlflowException if there is no login."""
+        """Connect and log in.
+
+        Also raises ssl.SSLCertVerificationError, and MlflowException if the netrc or CA file is wrong.
+        """
         self._settings = settings
+        self._buffer = memoryview(bytearray(_RECEIVE_BLOCK))
         user, password = login(settings)
         # Latin-1 carries bytes unchanged both ways; names are UTF-8 inside it, and a server's odd byte breaks nothing.
         if settings.tls:
-            context = ssl.create_default_context(cafile=settings.ca_file or None)
-            self._ftp: ftplib.FTP = _ReusingFtpTls(context=context, encoding="latin-1")
+            self._ftp: ftplib.FTP = ftplib.FTP_TLS(context=tls_context(settings), encoding="latin-1")
         else:
-            self._ftp = ftplib.FTP(encoding="latin-1")  # noqa: S321 -- the scheme ftp:// asks for it
+            self._ftp = ftplib.FTP(encoding="latin-1")
         try:
             self._ftp.connect(settings.host, settings.port, timeout=settings.connect_timeout)
             self._ftp.login(_wire(user), _wire(password))
@@ -90,8 +94,13 @@ class Connection:
         Raises LocalError if ``blocks`` raises: the server then holds a part of the file.
         """
         sent = 0
-        with self._data(f"STOR {path}") as channel:
-            for block in _local(blocks):
+        with self._data(f"STOR {path}") as (channel, _):
+            iterator = iter(blocks)
+            while True:
+                with _local_side():
+                    block = next(iterator, b"")
+                if not block:
+                    break
                 channel.sendall(block)
                 sent += len(block)
         return sent
@@ -101,15 +110,8 @@ class Connection:
 
         Raises IncompleteError if it has not.
         """
-        answers = self._ask(*([f"SIZE {source}"] if self._has_size else []), f"RNFR {source}")
-        if self._has_size:
-            _check_size(size, answers[0])
+        _check_size(size, self._ask(*self._if_it_has_size(f"SIZE {source}"), f"RNFR {source}"))
         self._ask(f"RNTO {target}")
-
-    def has_file(self, path: str, size: int) -> bool:
-        """Whether ``path`` is a file of ``size`` bytes."""
-        directory, name = posixpath.split(path)
-        return Entry(name, "file", size) in self.entries(directory)
 
     def retrieve(self, path: str, target: IO[bytes]) -> None:
         """Download the file ``path`` into ``target``.
@@ -117,16 +119,12 @@ class Connection:
         Raises LocalError if writing to ``target`` fails, IncompleteError if fewer bytes arrive than the file has.
         """
         received = 0
-        buffer = memoryview(bytearray(_RECEIVE_BLOCK))
-        with self._data(f"RETR {path}") as channel:
-            while count := channel.recv_into(buffer):
-                try:
-                    target.write(buffer[:count])
-                except OSError as fault:
-                    raise LocalError from fault
+        with self._data(*self._if_it_has_size(f"SIZE {path}"), f"RETR {path}") as (channel, answers):
+            while count := channel.recv_into(self._buffer):
+                with _local_side():
+                    target.write(self._buffer[:count])
                 received += count
-        if self._has_size:
-            _check_size(received, *self._ask(f"SIZE {path}"))
+        _check_size(received, answers)
 
     def is_directory(self, path: str) -> bool:
         """Whether ``path`` is a directory that can be entered."""
@@ -141,17 +139,18 @@ class Connection:
         # Listing the current directory spares us what servers make of blanks, wildcards and a leading '-' in a name.
         self._ask(f"CWD {path}")
         listing = bytearray()
-        with self._data("MLSD" if self._has_mlsd else "LIST -a") as channel:
+        with self._data("MLSD" if self._has_mlsd else "LIST -a") as (channel, _):
             while block := channel.recv(_RECEIVE_BLOCK):
                 listing += block
         lines = listing.decode("utf-8", "surrogateescape").split("\n")
         parse = _parse_mlsd if self._has_mlsd else _parse_list
         return [entry for line in lines if (entry := parse(line.removesuffix("\r")))]
 
-    def exists(self, path: str) -> bool:
-        """Whether ``path`` is in its parent's listing, even if it can be neither read nor entered."""
+    def find(self, path: str) -> Entry | None:
+        """What its parent's listing says of ``path``, even if it may not be read or entered; None if nothing."""
         parent, name = posixpath.split(path)
-        return self.is_directory(parent) and any(entry.name == name for entry in self.entries(parent))
+        entries = self.entries(parent) if self.is_directory(parent) else []
+        return next((entry for entry in entries if entry.name == name), None)
 
     def make_directories(self, path: str) -> None:
         """Make the directory ``path`` and its parents, if they are missing."""
@@ -197,8 +196,20 @@ class Connection:
             except (ftplib.error_perm, ftplib.error_temp) as refusal:
                 refusals.append(refusal)
         if refusals:
-            raise refusals[0]
+            # Of a transfer that has begun all the same, more answers would follow: that connection is lost.
+            begun = any(answer.startswith("1") for answer in answers)
+            raise ftplib.error_reply(*refusals[0].args) if begun else refusals[0]
         return answers
+
+    def _begin(self, *commands: str) -> list[str]:
+        """As ``_ask``, where the last command begins a transfer and so must be answered with 1xx."""
+        answers = self._ask(*commands)
+        if not answers[-1].startswith("1"):
+            raise ftplib.error_reply(answers[-1])
+        return answers
+
+    def _if_it_has_size(self, command: str) -> list[str]:
+        return [command] if self._has_size else []
 
     def _features(self) -> set[str]:
         """The names of the server's extensions (RFC 2389)."""
@@ -208,14 +219,34 @@ class Connection:
             return set()
         return {line.split()[0].upper() for line in lines if line.strip()}
 
+    def _open_data(self, *commands: str) -> tuple[socket.socket, list[str]]:
+        """A data channel for the last of ``commands``, and the answers to all of them."""
+        channel = socket.create_connection(self._ftp.makepasv(), self._settings.connect_timeout)
+        try:
+            # Else each small file waits for the server's delayed acknowledgement of the TLS handshake, 40 ms.
+            channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            answers = self._begin(*commands)
+            if isinstance(self._ftp, ftplib.FTP_TLS):
+                # Resumes the control channel's session: that is faster, and vsftpd insists on it.
+                context, host = self._ftp.context, self._settings.host
+                channel = context.wrap_socket(channel, server_hostname=host, session=self._session)
+        except BaseException:
+            channel.close()
+            raise
+        return channel, answers
+
+    @functools.cached_property
+    def _session(self) -> ssl.SSLSession | None:
+        return self._control.session if isinstance(self._control, ssl.SSLSocket) else None
+
     @contextmanager
-    def _data(self, command: str) -> Iterator[socket.socket]:
-        """The data channel of ``command``. On leaving, waits until the server has confirmed the transfer."""
-        channel = self._ftp.transfercmd(_wire(command))
+    def _data(self, *commands: str) -> Iterator[tuple[socket.socket, list[str]]]:
+        """What ``_open_data`` opens. On leaving, waits until the server has confirmed the transfer."""
+        channel, answers = self._open_data(*commands)
         try:
             with channel:
                 channel.settimeout(self._settings.data_timeout)
-                yield channel
+                yield channel, answers
                 if isinstance(channel, ssl.SSLSocket):
                     # vsftpd takes a TLS stream that ends without this farewell for a broken one; others just hang up.
                     with suppress(OSError):
@@ -229,37 +260,27 @@ class Connection:
         self._ftp.voidresp()
 
 
-class _ReusingFtpTls(ftplib.FTP_TLS):
-    """TLS on both channels. The data channel resumes the control channel's session, as vsftpd insists."""
-
-    def ntransfercmd(self, cmd: str, rest: int | str | None = None) -> tuple[socket.socket, int | None]:
-        channel, size = ftplib.FTP.ntransfercmd(self, cmd, rest)  # noqa: S321 -- made secure below
-        # Else each small file waits for the server's delayed acknowledgement of the handshake, 40 ms.
-        channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return self.context.wrap_socket(channel, server_hostname=self.host, session=self._session), size
-
-    @functools.cached_property
-    def _session(self) -> ssl.SSLSession | None:
-        return self.sock.session if isinstance(self.sock, ssl.SSLSocket) else None
-
-
 def _wire(line: str) -> str:
-    """``line`` such that ftplib's Latin-1 makes UTF-8 of it."""
+    """``line`` such that ftplib's Latin-1 makes UTF-8 of it. Raises ValueError if it would be more than one line."""
+    if any(character in line for character in "\r\n\0"):
+        raise ValueError("a name with a line break or NUL in it cannot be sent")
     return line.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
-def _local(blocks: Iterable[bytes]) -> Iterator[bytes]:
+@contextmanager
+def _local_side() -> Iterator[None]:
+    """Tells faults of our own files and streams from those of the server."""
     try:
-        yield from blocks
+        yield
     except Exception as fault:
         raise LocalError from fault
 
 
-def _check_size(transferred: int, answer: str) -> None:
-    """``answer`` is the server's to SIZE, "213 20480"."""
-    size = int(answer[3:])
-    if size != transferred:
-        raise IncompleteError(f"{transferred} bytes were transferred, but the file there has {size}")
+def _check_size(transferred: int, answers: list[str]) -> None:
+    """Raise IncompleteError if one of ``answers`` tells another size than ``transferred``, in bytes: "213 20480"."""
+    for answer in answers:
+        if answer.startswith("213") and int(answer[3:]) != transferred:
+            raise IncompleteError(f"{transferred} bytes were transferred, but the file there has{answer[3:]}")
 
 
 def _parse_mlsd(line: str) -> Entry | None:

@@ -31,10 +31,8 @@ def as_mlflow_exception(fault: BaseException, action: str, store: str) -> Mlflow
 
     Only what a repetition can cure gets a code that MLflow's clients repeat by themselves, for up to four minutes.
     """
-    answer = " ".join(str(fault).split())
+    answer = " ".join(_text(fault).split())
     attempt = f"Could not {action} on the artifact store {store}"
-    if isinstance(fault, MlflowException):
-        return fault
     if isinstance(fault, ssl.SSLCertVerificationError):
         return MlflowException(
             f"{attempt}: its certificate is not valid: {fault.verify_message}. MLFLOW_FTPS_CA_FILE names the PEM "
@@ -51,8 +49,14 @@ def as_mlflow_exception(fault: BaseException, action: str, store: str) -> Mlflow
         return MlflowException(f"{attempt}: its storage is full or broken: {answer}", error_code=ABORTED)
     if isinstance(fault, ftplib.error_perm):
         return MlflowException(f"{attempt}: it answered: {answer}", error_code=PERMISSION_DENIED)
-    if isinstance(fault, UnicodeError):
-        return MlflowException(f"{attempt}: the name is not valid Unicode.", error_code=INVALID_PARAMETER_VALUE)
+    if isinstance(fault, ValueError):
+        return MlflowException(f"{attempt}: {answer}", error_code=INVALID_PARAMETER_VALUE)
     if isinstance(fault, EOFError):
         answer = "the server closed the connection"
     return MlflowException(f"{attempt}: {answer or type(fault).__name__}", error_code=TEMPORARILY_UNAVAILABLE)
+
+
+def _text(fault: BaseException) -> str:
+    if isinstance(fault, ftplib.Error):
+        return str(fault).encode("latin-1").decode("utf-8", "replace")  # names in it are UTF-8
+    return str(fault)

@@ -1,7 +1,6 @@
 """A bounded pool of connections: one for each server and account, shared by all threads and stores of a process."""
 
 import ftplib
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -18,11 +17,10 @@ class Pool:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._reset()
-        os.register_at_fork(after_in_child=self._reset)
+        self.reset()
 
-    def _reset(self) -> None:
-        """Start empty: a forked child must not speak on its parent's connections, and closing its copies is silent."""
+    def reset(self) -> None:
+        """Start empty, as a forked child must: the connections are its parent's."""
         self._changed = threading.Condition()
         self._idle: list[tuple[Connection, float]] = []
         self._open = 0

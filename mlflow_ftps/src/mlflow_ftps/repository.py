@@ -3,10 +3,10 @@
 import asyncio
 import ftplib
 import io
+import logging
 import os
 import posixpath
 import random
-import secrets
 import time
 import weakref
 from collections.abc import AsyncIterable, Callable
@@ -25,18 +25,17 @@ from mlflow.protos.databricks_pb2 import (
 )
 from mlflow.store.artifact.artifact_repo import ArtifactRepository, StreamUploadMixin, verify_artifact_path
 
-from mlflow_ftps.connection import Connection, IncompleteError, LocalError
+from mlflow_ftps.connection import Connection, LocalError
 from mlflow_ftps.faults import as_mlflow_exception, is_transient
 from mlflow_ftps.pool import pool_for
 from mlflow_ftps.settings import parse, without_password
-from mlflow_ftps.streams import BlockPipe, Source, in_blocks
+from mlflow_ftps.streams import BlockPipe, in_blocks
+from mlflow_ftps.upload import TEMPORARY, Source, Upload, is_stale
 
 _BACKOFF = 0.2  # seconds before the second attempt, doubled before each further one
-# MLflow's own local store hides this prefix, too: the same directory can be served from disk. What follows is the time
-# of the upload's start, by which what a killed process left behind is known.
-_TEMPORARY = ".artifact.uploading."
 
 _T = TypeVar("_T")
+_logger = logging.getLogger(__name__)
 
 
 class FTPArtifactRepository(ArtifactRepository, StreamUploadMixin):
@@ -116,7 +115,7 @@ class FTPArtifactRepository(ArtifactRepository, StreamUploadMixin):
                     await pipe.write(block)
             except BaseException as fault:
                 pipe.close(fault)
-                await asyncio.wait([upload])
+                await asyncio.gather(upload, return_exceptions=True)
                 raise
             pipe.close()
             await upload
@@ -146,14 +145,17 @@ class FTPArtifactRepository(ArtifactRepository, StreamUploadMixin):
             try:
                 entries = connection.entries(directory)
             except ftplib.error_perm:
-                if self._is_hidden_directory(connection, directory):
+                entry = connection.find(directory)
+                if entry and entry.kind == "dir":  # which may not be entered
                     raise
                 return []
             infos = []
             for entry in entries:
                 child = posixpath.join(directory, entry.name)
-                if entry.name.startswith(_TEMPORARY):
-                    self._delete_if_stale(connection, child)
+                if entry.name.startswith(TEMPORARY):
+                    if is_stale(entry.name, self._settings.stale_after):
+                        with suppress(ftplib.error_perm):
+                            connection.delete(child)
                     continue
                 is_dir = entry.kind == "dir" or (entry.kind == "link" and connection.is_directory(child))
                 shown = (
@@ -172,7 +174,7 @@ class FTPArtifactRepository(ArtifactRepository, StreamUploadMixin):
             try:
                 connection.delete_tree(path)
             except ftplib.error_perm:
-                if connection.exists(path):
+                if connection.find(path):
                     raise
 
         self._run(f"delete {artifact_path or '/'!r}", delete)
@@ -189,85 +191,47 @@ class FTPArtifactRepository(ArtifactRepository, StreamUploadMixin):
         """Download the file ``artifact_path``; or return False if it is a directory."""
         path = self._remote(artifact_path)
 
-        def fetch(connection: Connection) -> bool:
+        def fetch(connection: Connection) -> str:
             try:
-                with Path(local_path).open("wb") as target:
-                    connection.retrieve(path, target)
+                target.seek(0)
+                target.truncate()
+                connection.retrieve(path, target)
             except ftplib.error_perm:
                 if connection.is_directory(path):
-                    return False
-                if connection.exists(path):
+                    return "directory"
+                if connection.find(path):
                     raise
-                raise MlflowException(
-                    f"No such artifact: {artifact_path!r}", error_code=RESOURCE_DOES_NOT_EXIST
-                ) from None
-            return True
+                return "nothing"
+            return "file"
 
-        fetched = False
+        found = "nothing"
         try:
-            fetched = self._run(f"download {artifact_path!r}", fetch)
+            with Path(local_path).open("wb") as target:
+                found = self._run(f"download {artifact_path!r}", fetch)
         finally:
-            if not fetched:
+            if found != "file":
                 Path(local_path).unlink(missing_ok=True)
-        return fetched
+        if found == "nothing":
+            raise MlflowException(f"No such artifact: {artifact_path!r}", error_code=RESOURCE_DOES_NOT_EXIST)
+        return found == "file"
 
     def _upload(self, source: Source, name: str, artifact_path: str | None) -> None:
-        """Upload to a temporary name, check the size, rename: the artifact appears whole or not at all."""
         verify_artifact_path(artifact_path)
-        directory, target = self._remote(artifact_path), self._remote(posixpath.join(artifact_path or "", name))
-        if name.startswith(_TEMPORARY):
-            raise MlflowException.invalid_parameter_value(
-                f"Names that begin with {_TEMPORARY!r} are reserved: {name!r}"
-            )
-        temporary = posixpath.join(directory, f"{_TEMPORARY}{int(time.time())}.{secrets.token_hex(8)}")
-
-        sent: int | None = None
-
-        def store(connection: Connection) -> int:
-            try:
-                return connection.store(temporary, source.blocks())
-            except ftplib.error_perm:  # most often, because the directory does not exist yet
-                connection.make_directories(directory)
-                return connection.store(temporary, source.blocks())
-
-        def store_and_publish(connection: Connection) -> None:
-            nonlocal sent
-            if sent is None:
-                sent = store(connection)
-            try:
-                connection.publish(temporary, target, sent)
-            except IncompleteError:
-                sent = None
-                raise
-            except ftplib.error_perm:
-                # An attempt whose answer was lost may have done it already.
-                if connection.exists(temporary) or not connection.has_file(target, sent):
-                    raise
-
-        action = f"upload {posixpath.join(artifact_path or '', name)!r}"
+        if name.startswith(TEMPORARY):
+            raise MlflowException.invalid_parameter_value(f"Names that begin with {TEMPORARY!r} are reserved: {name!r}")
+        path = self._remote(posixpath.join(artifact_path or "", name))
+        upload = Upload(source, posixpath.dirname(path), posixpath.basename(path))
         try:
-            self._run(action, store_and_publish, may_repeat=lambda: sent is not None or source.complete)
-        except BaseException:
-            with suppress(Exception), self._pool.connection() as connection:
-                connection.delete(temporary)
-            raise
+            action = f"upload {posixpath.join(artifact_path or '', name)!r}"
+            self._run(action, upload.attempt, may_repeat=lambda: upload.repeatable)
+        finally:
+            for leftover in upload.leftovers:
+                with suppress(Exception), self._pool.connection() as connection:
+                    connection.delete(leftover)
 
     def _make_directory(self, artifact_path: str) -> None:
         path = self._remote(artifact_path)
         self._run(f"make the directory {artifact_path!r}", lambda connection: connection.make_directories(path))
-
-    def _is_hidden_directory(self, connection: Connection, path: str) -> bool:
-        """Whether ``path`` is a directory that may not be entered."""
-        parent, name = posixpath.split(path)
-        if not connection.is_directory(parent):
-            return False
-        return any(entry.name == name and entry.kind == "dir" for entry in connection.entries(parent))
-
-    def _delete_if_stale(self, connection: Connection, path: str) -> None:
-        started = path.rpartition(_TEMPORARY)[2].partition(".")[0]
-        if started.isdigit() and time.time() - int(started) > self._settings.stale_after:
-            with suppress(ftplib.error_perm):
-                connection.delete(path)
 
     def _remote(self, artifact_path: str | None) -> str:
         """The absolute path on the server of what MLflow calls ``artifact_path``."""
@@ -290,17 +254,24 @@ class FTPArtifactRepository(ArtifactRepository, StreamUploadMixin):
             try:
                 with self._pool.connection() as connection:
                     return work(connection)
+            except MlflowException:
+                raise
             except LocalError as fault:
                 raise fault.__cause__ or fault from None
             except Exception as fault:
+                error = as_mlflow_exception(fault, action, str(self._settings))
                 final = attempt == self._settings.attempts or time.monotonic() > last_start
                 if final or not is_transient(fault) or not may_repeat():
-                    raise as_mlflow_exception(fault, action, str(self._settings)) from fault
+                    raise error from fault
+                _logger.warning("%s; attempt %d of %d", error.message, attempt, self._settings.attempts)
             time.sleep(_BACKOFF * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))  # noqa: S311 -- no secret
 
     def _create_upload_threads(self) -> ThreadPoolExecutor:
-        """Threads of their own, so that uploads that wait for a connection do not use up the event loop's."""
-        return ThreadPoolExecutor(self._settings.pool_size, thread_name_prefix="mlflow-ftps-upload")
+        """Threads of their own, so that uploads that wait for a connection do not use up the event loop's.
+
+        More than there are connections, so that they wait in the pool, where waiting has a limit.
+        """
+        return ThreadPoolExecutor(4 * self._settings.pool_size, thread_name_prefix="mlflow-ftps-upload")
 
 
 def _raise_failures(uploads: dict[str, Future[None]]) -> None:
@@ -319,11 +290,13 @@ def _raise_failures(uploads: dict[str, Future[None]]) -> None:
 _repositories: weakref.WeakSet[FTPArtifactRepository] = weakref.WeakSet()
 
 
-def _renew_threads() -> None:
-    """Threads do not survive a fork, and an executor that had some would wait for them for ever."""
+def _after_fork() -> None:
+    """Neither connections nor threads survive a fork, and an executor that had threads would wait for them for ever."""
     for repository in _repositories:
+        repository._pool.reset()
         repository.thread_pool = repository._create_thread_pool()
         repository._uploads = repository._create_upload_threads()
 
 
-os.register_at_fork(after_in_child=_renew_threads)
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_after_fork)

@@ -3,6 +3,7 @@
 import logging
 import netrc
 import os
+import ssl
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -34,7 +35,7 @@ class Settings:
     user: str | None  # None: the one that the netrc file gives for the host
     netrc: str = "~/.netrc"
     ca_file: str = ""  # empty: the system's certificate authorities
-    pool_size: int = 8
+    pool_size: int = 16
     pool_timeout: float = 60.0  # for a free connection
     idle_timeout: float = 30.0  # after which an unused connection is closed
     connect_timeout: float = 10.0  # for each step of connecting and logging in
@@ -102,6 +103,20 @@ def login(settings: Settings) -> tuple[str, str]:
             f"'machine {settings.host} login {settings.user} password PASSWORD'; {_PREFIX}NETRC names the file."
         )
     return entry[0], entry[2]
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext:
+    """TLS 1.2 or newer that verifies the server's certificate and host name.
+
+    Raises MlflowException INVALID_PARAMETER_VALUE if the CA file cannot be read.
+    """
+    try:
+        return ssl.create_default_context(cafile=settings.ca_file or None)
+    except OSError as fault:
+        raise _invalid(
+            f"{_PREFIX}CA_FILE names {settings.ca_file}, from which no certificate can be read: {fault}. "
+            "Expected: a PEM file with the authority that signed the FTP server's certificate."
+        ) from None
 
 
 def without_password(uri: str) -> str:

@@ -1,45 +1,12 @@
-"""What an upload reads from."""
+"""From an event loop, where the server receives, to a thread, where the upload runs."""
 
 import asyncio
-import functools
-import io
 import queue
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
-from typing import Protocol
+from collections.abc import AsyncIterable, AsyncIterator
 
 from mlflow_ftps.connection import BLOCK
 
 _DEPTH = 2  # blocks that may wait in a BlockPipe: with the ones being filled and sent, an upload needs 4 MiB
-
-
-class Readable(Protocol):
-    """A binary stream; ``read`` returns b"" at its end."""
-
-    def read(self, size: int, /) -> bytes: ...
-
-
-class Source:
-    """The bytes of one upload: read once, or again from the same place if the stream can be rewound."""
-
-    def __init__(self, stream: Readable) -> None:
-        self._stream = stream
-        self._touched = False
-        self._rewind: Callable[[], object] | None = None
-        if isinstance(stream, io.IOBase) and stream.seekable():
-            self._rewind = functools.partial(stream.seek, stream.tell())
-
-    @property
-    def complete(self) -> bool:
-        """Whether ``blocks`` would begin with the first byte."""
-        return self._rewind is not None or not self._touched
-
-    def blocks(self) -> Iterator[bytes]:
-        """All bytes, in blocks of about BLOCK."""
-        if self._touched and self._rewind:
-            self._rewind()
-        self._touched = True
-        while block := self._stream.read(BLOCK):
-            yield block
 
 
 class BlockPipe:
