@@ -7,7 +7,7 @@ from pyftpdlib.handlers import FTPHandler, TLS_FTPHandler
 from pyftpdlib.servers import FTPServer
 
 
-class LyingHandler(FTPHandler):  # type: ignore[misc] -- pyftpdlib has no types
+class LyingHandler(FTPHandler):  # type: ignore[misc]
     """Tells a wrong size of every file."""
 
     def ftp_SIZE(self, path: str) -> None:  # noqa: N802 -- pyftpdlib finds it by this name
