@@ -81,6 +81,10 @@ digest:
   description: SHA-256 over names, owners, permissions and contents of all the files.
   returned: always
   type: str
+created:
+  description: Whether the directory was missing; a container that mounts the old one has to be made anew.
+  returned: always
+  type: bool
 """
 
 import hashlib
@@ -239,6 +243,7 @@ def apply(directory: Path, wanted: list[File], check_mode: bool) -> dict[str, An
     result = {
         "changed": bool(stray or changed or not has_directory_mode(directory)),
         "digest": digest(wanted),
+        "created": not directory.is_dir(),
         "diff": difference(directory, stray, changed),
     }
     if result["changed"] and not check_mode:
