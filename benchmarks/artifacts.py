@@ -16,6 +16,7 @@ import io
 import os
 import secrets
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -68,6 +69,7 @@ class Work:
 
 def main() -> None:
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server outlives us
     with (
         tempfile.TemporaryDirectory(prefix="benchmark-", dir=arguments.directory) as name,
         contextlib.ExitStack() as stack,
