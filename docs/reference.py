@@ -27,7 +27,7 @@ HEAD = f"""\
 Set a variable in your inventory, for example in `inventory/prod/group_vars/all.yml`: it wins over every default here.
 Check with `make check` what the new value would change.
 
-- *generated*: a password that is made once and kept in the inventory's `secrets/`.
+- *generated*: a password or certificate that is made once and kept in the inventory's `secrets/`.
 - *wired*: derived from other variables; the formula is in [{WIRING}](../{WIRING}).
 """
 

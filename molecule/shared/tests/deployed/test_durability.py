@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from stack import Stack
 
@@ -69,6 +71,27 @@ def test_it_survives(stack: Stack, logged: list[str], disaster: str) -> None:
 
     stack.wait_until_healthy(started_after=before)
     assert stack.python(READ, *logged) == [42, "kept", 6]
+
+
+def test_a_store_without_tls_moves_to_tls(stack: Stack, logged: list[str]) -> None:
+    """As it was before the deployment had certificates."""
+    plain = {
+        "ftp_certificate": "",
+        "ftp_certificate_key": "",
+        "mlflow_artifacts_destination": "ftp://ftp:2121/",
+        "mlflow_artifacts_authority": "",
+    }
+    before = stack.deploy("--tags=ftp,mlflow", f"--extra-vars={json.dumps(plain)}")
+    assert before.returncode == 0, before.stdout[-2000:]
+    assert "TLS off" in stack.run("docker logs mlflow-stack-ftp")
+    logged_before = [str(value) for value in stack.python(LOG)]
+
+    after = stack.deploy("--tags=ftp,mlflow")
+
+    assert after.returncode == 0, after.stdout[-2000:]
+    assert "TLS required" in stack.run("docker logs mlflow-stack-ftp")
+    for run in (logged, logged_before):
+        assert stack.python(READ, *run) == [42, "kept", 6]
 
 
 def test_compose_takes_over_and_hands_back(stack: Stack, logged: list[str]) -> None:

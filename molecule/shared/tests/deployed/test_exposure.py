@@ -9,6 +9,16 @@ from stack import Stack
 
 SERVICES = {"postgres", "ftp", "mlflow", "jupyter", "portainer", "serving-wine-quality"}
 MLFLOW, JUPYTER, PORTAINER = "http://127.0.0.1:5000", "http://127.0.0.1:8888", "https://127.0.0.1:9443"
+# Prints what the server answers to the name of its user.
+PLAIN_LOGIN = """
+import ftplib
+connection = ftplib.FTP()
+connection.connect("127.0.0.1", 2121, timeout=10)
+try:
+    print(connection.sendcmd("USER mlflow"))
+except ftplib.Error as refusal:
+    print(refusal)
+"""
 SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1"
 
 
@@ -62,6 +72,10 @@ def test_mlflow_refuses_other_host_names_and_origins(stack: Stack) -> None:
         ).status
         == 403
     )
+
+
+def test_the_ftp_server_asks_for_tls_before_it_hears_a_password(stack: Stack) -> None:
+    assert "TLS required" in stack.execute("ftp", "python3", "-c", PLAIN_LOGIN)
 
 
 def test_portainer_shows_the_docker_of_the_host(stack: Stack) -> None:

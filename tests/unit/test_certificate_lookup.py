@@ -1,0 +1,163 @@
+"""Certificates of a deployment: issued once by an authority of its own, renewed in time, accepted by strict clients."""
+
+from __future__ import annotations
+
+import multiprocessing
+import ssl
+import stat
+import sys
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import pytest
+from ansible.errors import AnsibleLookupError
+from ansible.plugins.loader import lookup_loader
+from lookups import lookup
+
+CONTEXT = multiprocessing.get_context("fork")
+# Ansible has loaded the plugin under a name of its own.
+plugin = sys.modules[type(lookup_loader.get("certificate")).__module__]
+
+
+def certificate(directory: Path, *names: str, check_mode: bool = False) -> dict[str, str]:
+    """PEM texts of the service `ftp`, reached by `names`, or by its own where there are none."""
+    (pair,) = lookup(
+        "certificate", "ftp", check_mode=check_mode, directory=str(directory), names=[*(names or ("ftp",))]
+    )
+    return dict(pair)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Where certificates will be kept; it does not exist yet."""
+    return tmp_path / "production" / "secrets"
+
+
+def handshake(pair: dict[str, str], authority: str, host: str, tmp_path: Path) -> str:
+    """The version of TLS between a server with this certificate and a client that knows this authority, and is strict.
+
+    Raises ssl.SSLCertVerificationError as the client does.
+    """
+    (tmp_path / "server.pem").write_text(pair["key"] + pair["certificate"])
+    server_context, client_context = (
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER),
+        ssl.create_default_context(cadata=authority),
+    )
+    server_context.load_cert_chain(tmp_path / "server.pem")
+    client_context.verify_flags |= ssl.VERIFY_X509_STRICT
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = client_context.wrap_bio(back, there, server_hostname=host)
+    server = server_context.wrap_bio(there, back, server_side=True)
+    for _ in range(3):
+        for side in (client, server):
+            with suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    return str(client.version())
+
+
+def test_a_strict_client_accepts_it_under_its_names(directory: Path, tmp_path: Path) -> None:
+    pair = certificate(directory, "ftp.example.org", "192.0.2.7")
+
+    assert handshake(pair, pair["authority"], "ftp.example.org", tmp_path) == "TLSv1.3"
+    assert handshake(pair, pair["authority"], "192.0.2.7", tmp_path) == "TLSv1.3"
+    with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+        handshake(pair, pair["authority"], "evil.example.org", tmp_path)
+
+
+def test_another_deployment_s_authority_does_not_vouch_for_it(directory: Path, tmp_path: Path) -> None:
+    pair, other = certificate(directory), certificate(tmp_path / "staging")
+
+    with pytest.raises(ssl.SSLCertVerificationError, match="unable to get local issuer"):
+        handshake(pair, other["authority"], "ftp", tmp_path)
+
+
+def test_issued_once_for_its_owner_alone(directory: Path) -> None:
+    pair = certificate(directory)
+
+    assert certificate(directory) == pair
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()} == {
+        "authority.txt": 0o600,
+        "ftp_certificate.txt": 0o600,
+    }
+
+
+def test_check_mode_writes_nothing(directory: Path) -> None:
+    assert certificate(directory, check_mode=True)["key"].startswith("-----BEGIN PRIVATE KEY-----")
+    assert not directory.parent.exists()
+
+
+def test_check_mode_reads_what_there_is(directory: Path) -> None:
+    pair = certificate(directory)
+
+    assert certificate(directory, check_mode=True) == pair
+
+
+def test_other_names_need_another_certificate_of_the_same_authority(directory: Path, tmp_path: Path) -> None:
+    before, after = certificate(directory, "ftp"), certificate(directory, "ftp", "ftp.example.org")
+
+    assert after["authority"] == before["authority"]
+    assert handshake(after, before["authority"], "ftp.example.org", tmp_path) == "TLSv1.3"
+
+
+@pytest.mark.parametrize(("age", "renewed"), [(timedelta(days=500), False), (timedelta(days=600), True)])
+def test_renewed_in_its_last_third(directory: Path, tmp_path: Path, age: timedelta, renewed: bool) -> None:
+    """Its time is 825 days."""
+    authority_pem = certificate(directory)["authority"]
+    authority = plugin.read(directory / "authority.txt")
+    aged = plugin.issue_service("ftp", ["ftp"], authority, datetime.now(UTC) - age)
+    plugin.write(directory / "ftp_certificate.txt", aged)
+
+    pair = certificate(directory)
+
+    assert (pair["certificate"] != aged.certificate_pem) == renewed
+    assert handshake(pair, authority_pem, "ftp", tmp_path) == "TLSv1.3"
+
+
+def test_a_renewed_authority_signs_anew(directory: Path, tmp_path: Path) -> None:
+    before = certificate(directory)
+    plugin.write(directory / "authority.txt", plugin.issue_authority(datetime.now(UTC) - timedelta(days=2500)))
+
+    after = certificate(directory)
+
+    assert after["authority"] != before["authority"]
+    assert handshake(after, after["authority"], "ftp", tmp_path) == "TLSv1.3"
+
+
+@pytest.mark.parametrize("text", ["", "no key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])
+def test_a_file_that_is_something_else(directory: Path, text: str) -> None:
+    certificate(directory)
+    (directory / "authority.txt").write_text(text)
+
+    with pytest.raises(
+        AnsibleLookupError, match=r"/authority\.txt cannot be read as .* Remove it to have both made anew"
+    ):
+        certificate(directory)
+    assert (directory / "authority.txt").read_text() == text
+
+
+def test_a_directory_that_cannot_be_made(directory: Path) -> None:
+    directory.parent.write_text("a file in the directory's place")
+
+    with pytest.raises(AnsibleLookupError, match=f"Certificates cannot be kept in {directory}: .*Not a directory"):
+        certificate(directory)
+
+
+def issue_at_once(directory: Path, start: Barrier, authorities: SimpleQueue[str]) -> None:
+    """What each of two processes does."""
+    start.wait(timeout=10)
+    authorities.put(certificate(directory)["authority"])
+
+
+def test_two_processes_get_the_same_authority(directory: Path) -> None:
+    start, authorities = CONTEXT.Barrier(2), CONTEXT.SimpleQueue()
+    processes = [CONTEXT.Process(target=issue_at_once, args=(directory, start, authorities)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=30)
+        assert process.exitcode == 0
+    assert authorities.get() == authorities.get() == certificate(directory)["authority"]
