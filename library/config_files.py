@@ -10,7 +10,6 @@ description:
   - Writes all the files of a directory in one step and removes those that are not listed, so that a service sees its
     configuration and its secrets and nothing else.
   - Each file is replaced as a whole; secrets are never shown, neither in a diff nor in a result nor in the host's log.
-  - Returns a digest over all of it, to be kept as a label of the container that mounts the directory.
 options:
   path:
     description: The directory. It is created with mode 0755, its parents too.
@@ -77,17 +76,12 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-digest:
-  description: SHA-256 over names, owners, permissions and contents of all the files.
-  returned: always
-  type: str
 created:
   description: Whether the directory was missing; a container that mounts the old one has to be made anew.
   returned: always
   type: bool
 """
 
-import hashlib
 import os
 import stat
 import tempfile
@@ -160,11 +154,6 @@ def parse(parameters: list[dict[str, Any]], secret: bool) -> list[File]:
             raise ValueError(f"The mode of {name} is '{item['mode']}': give it octal, as in \"0440\".") from None
         files.append(File(name, item["content"], mode, item["uid"], item["gid"], secret))
     return files
-
-
-def digest(files: list[File]) -> str:
-    """SHA-256 over everything that describes the files, whatever their order; hexadecimal."""
-    return hashlib.sha256(repr(sorted(files)).encode()).hexdigest()
 
 
 def has_directory_mode(directory: Path) -> bool:
@@ -242,7 +231,6 @@ def apply(directory: Path, wanted: list[File], check_mode: bool) -> dict[str, An
     changed = [file for file in wanted if not file.matches(directory / file.name)]
     result = {
         "changed": bool(stray or changed or not has_directory_mode(directory)),
-        "digest": digest(wanted),
         "created": not directory.is_dir(),
         "diff": difference(directory, stray, changed),
     }

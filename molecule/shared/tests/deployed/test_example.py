@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from stack import Stack
 
 SERVED = "http://127.0.0.1:5002/invocations"
@@ -53,6 +54,7 @@ def test_the_example_runs_as_a_project(stack: Stack) -> None:
     assert float(stack.python(PROJECT)) == 10
 
 
+@pytest.mark.once
 def test_a_version_that_fails_its_smoke_test_is_not_promoted(stack: Stack) -> None:
     """A new version is trained, as if the code were another, and must answer within 1 ms, which none can."""
     champion, started = stack.python(CHAMPION), stack.started_at()
