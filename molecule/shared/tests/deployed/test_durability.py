@@ -63,7 +63,8 @@ def test_the_artifact_is_on_the_ftp_volume(stack: Stack, logged: list[str]) -> N
         ),
         pytest.param("service docker restart", id="the Docker daemon restarts"),
         pytest.param(
-            "pid=$(cat /run/docker.pid); kill -9 $pid; while kill -0 $pid; do sleep 0.1; done 2>/dev/null; service docker start",
+            "pid=$(cat /run/docker.pid); kill -9 $pid; "
+            "while test -e /proc/$pid; do sleep 0.1; done; service docker start",
             id="the Docker daemon is killed",
         ),
     ],
