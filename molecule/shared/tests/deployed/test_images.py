@@ -25,9 +25,14 @@ def registry(stack: Stack) -> Iterator[str]:
         "mkdir -p /opt/registry && cd /opt/registry"
         " && apt-get update && apt-get download docker-registry && dpkg-deb --extract docker-registry_*.deb ."
     )
-    settings = f"REGISTRY_HTTP_ADDR={REGISTRY} REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=/opt/registry/data"
-    serve = "/opt/registry/usr/bin/docker-registry serve /opt/registry/etc/docker/registry/config.yml"
-    pid = stack.run(f"{settings} setsid {serve} > /dev/null 2>&1 & echo $!").strip()
+    settings = {
+        "version": 0.1,
+        "storage": {"filesystem": {"rootdirectory": "/opt/registry/data"}},
+        "http": {"addr": REGISTRY},
+    }
+    stack.run("echo %s > /opt/registry/config.yml", json.dumps(settings))
+    serve = "/opt/registry/usr/bin/docker-registry serve /opt/registry/config.yml"
+    pid = stack.run(f"setsid {serve} > /dev/null 2>&1 & echo $!").strip()
     wait_until(lambda: f"{REGISTRY} " in stack.run("ss --listening --tcp --numeric"), seconds=10)
     for built, name in MIRRORED.items():
         newest = stack.run(f"docker images --quiet {built} | head -n 1").strip()
