@@ -135,6 +135,7 @@ class File(NamedTuple):
                 os.fchown(file.fileno(), self.uid, self.gid)
                 os.fchmod(file.fileno(), self.mode)
                 os.fsync(file.fileno())
+            remove_directory(path)
             Path(draft).replace(path)
         except BaseException:
             Path(draft).unlink(missing_ok=True)
@@ -154,6 +155,12 @@ def parse(parameters: list[dict[str, Any]], secret: bool) -> list[File]:
             raise ValueError(f"The mode of {name} is '{item['mode']}': give it octal, as in \"0440\".") from None
         files.append(File(name, item["content"], mode, item["uid"], item["gid"], secret))
     return files
+
+
+def remove_directory(path: Path) -> None:
+    """Remove what Docker makes where a file is missing that a container mounts. Raises OSError if it is not empty."""
+    if path.is_dir() and not path.is_symlink():
+        path.rmdir()
 
 
 def has_directory_mode(directory: Path) -> bool:
@@ -241,7 +248,8 @@ def apply(directory: Path, wanted: list[File], check_mode: bool) -> dict[str, An
         for file in changed:
             file.write(directory / file.name)
         for name in stray:
-            (directory / name).unlink()
+            remove_directory(directory / name)
+            (directory / name).unlink(missing_ok=True)
     return result
 
 

@@ -224,6 +224,22 @@ def test_name_with_a_directory(run: Run, directory: Path, name: str) -> None:
     assert not directory.exists()
 
 
+def test_a_directory_in_the_place_of_a_file(run: Run, directory: Path) -> None:
+    """Docker makes an empty one when a container starts and the file that it mounts has been deleted."""
+    (directory / "server.json").mkdir(parents=True)
+    (directory / "stray").mkdir()
+    assert run(files=[SETTINGS])["changed"]
+    assert (directory / "server.json").read_text() == SETTINGS["content"]
+    assert [path.name for path in directory.iterdir()] == ["server.json"]
+
+
+def test_a_directory_that_is_not_empty_stays(run: Run, directory: Path) -> None:
+    (directory / "server.json").mkdir(parents=True)
+    (directory / "server.json" / "kept").write_text("somebody's")
+    assert "Directory not empty" in run(files=[SETTINGS])["msg"]
+    assert (directory / "server.json" / "kept").read_text() == "somebody's"
+
+
 def test_mode_that_is_none(run: Run, directory: Path) -> None:
     result = run(secrets=[{**NETRC, "mode": "u=r"}])
     assert result["msg"] == "The mode of netrc is 'u=r': give it octal, as in \"0440\"."
