@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from ansible.errors import AnsibleLookupError
@@ -18,8 +19,6 @@ from ansible.plugins.loader import lookup_loader
 from lookups import lookup
 
 CONTEXT = multiprocessing.get_context("fork")
-# Ansible has loaded the plugin under a name of its own.
-plugin = sys.modules[type(lookup_loader.get("certificate")).__module__]
 
 
 def certificate(directory: Path, *names: str, check_mode: bool = False) -> dict[str, str]:
@@ -34,6 +33,11 @@ def certificate(directory: Path, *names: str, check_mode: bool = False) -> dict[
 def directory(tmp_path: Path) -> Path:
     """Where certificates will be kept; it does not exist yet."""
     return tmp_path / "production" / "secrets"
+
+
+def plugin() -> ModuleType:
+    """The plugin's module, which Ansible has loaded under a name of its own."""
+    return sys.modules[type(lookup_loader.get("certificate")).__module__]
 
 
 def handshake(pair: dict[str, str], authority: str, host: str, tmp_path: Path) -> str:
@@ -107,9 +111,9 @@ def test_other_names_need_another_certificate_of_the_same_authority(directory: P
 def test_renewed_in_its_last_third(directory: Path, tmp_path: Path, age: timedelta, renewed: bool) -> None:
     """Its time is 825 days."""
     authority_pem = certificate(directory)["authority"]
-    authority = plugin.read(directory / "authority.txt")
-    aged = plugin.issue_service("ftp", ["ftp"], authority, datetime.now(UTC) - age)
-    plugin.write(directory / "ftp_certificate.txt", aged)
+    authority = plugin().read(directory / "authority.txt")
+    aged = plugin().issue_service("ftp", ["ftp"], authority, datetime.now(UTC) - age)
+    plugin().write(directory / "ftp_certificate.txt", aged)
 
     pair = certificate(directory)
 
@@ -119,7 +123,7 @@ def test_renewed_in_its_last_third(directory: Path, tmp_path: Path, age: timedel
 
 def test_a_renewed_authority_signs_anew(directory: Path, tmp_path: Path) -> None:
     before = certificate(directory)
-    plugin.write(directory / "authority.txt", plugin.issue_authority(datetime.now(UTC) - timedelta(days=2500)))
+    plugin().write(directory / "authority.txt", plugin().issue_authority(datetime.now(UTC) - timedelta(days=2500)))
 
     after = certificate(directory)
 
