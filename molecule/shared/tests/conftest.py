@@ -10,7 +10,7 @@ from testinfra.host import Host
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that are marked `once` take minutes and depend on nothing that is special to a host."""
+    """Tests that are marked `once` take their time and depend on nothing that is special to a kind of host."""
     if Path(config.getoption("ansible_inventory")).parent.name != "default":
         for item in items:
             if item.get_closest_marker("once"):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from stack import Stack, wait_until
 
+pytestmark = pytest.mark.once  # what is refused does not depend on the kind of host
 MARK = "/run/before-refusal"
 
 
