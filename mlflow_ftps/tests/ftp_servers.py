@@ -134,11 +134,15 @@ class Pyftpdlib(FtpServer):
         ]
 
 
-class LyingPyftpdlib(Pyftpdlib):
-    """Tells a wrong size of every file. Without TLS."""
+class FaultyPyftpdlib(Pyftpdlib):
+    """With one of the faults of pyftpdlib_server.py, and without TLS."""
+
+    def __init__(self, base: Path, fault: str) -> None:
+        super().__init__(base, None)
+        self._fault = fault
 
     def _command(self) -> list[str]:
-        return [*super()._command(), "lying"]
+        return [*super()._command(), self._fault]
 
 
 class Vsftpd(FtpServer):

@@ -1,4 +1,4 @@
-"""A pyftpdlib server: PORT USER PASSWORD DIRECTORY CONNECTIONS PEM [lying]; with an empty PEM, without TLS."""
+"""A pyftpdlib server: PORT USER PASSWORD DIRECTORY CONNECTIONS PEM [lying|quota]; with an empty PEM, without TLS."""
 
 import sys
 
@@ -14,8 +14,23 @@ class LyingHandler(FTPHandler):  # type: ignore[misc]
         self.respond(f"213 {self.fs.getsize(path) + 1}")
 
 
-def main(port: str, user: str, password: str, directory: str, connections: str, pem: str, lying: str = "") -> None:
-    handler = LyingHandler if lying else TLS_FTPHandler if pem else FTPHandler
+class QuotaHandler(FTPHandler):  # type: ignore[misc]
+    """Says after the first transfer that there is no room for it."""
+
+    first = True
+
+    def respond(self, resp: str, *args: object, **options: object) -> None:
+        if resp.startswith("226") and QuotaHandler.first:
+            QuotaHandler.first = False
+            resp = "552 Quota exceeded."
+        super().respond(resp, *args, **options)
+
+
+HANDLERS = {"lying": LyingHandler, "quota": QuotaHandler}
+
+
+def main(port: str, user: str, password: str, directory: str, connections: str, pem: str, fault: str = "") -> None:
+    handler = HANDLERS.get(fault, TLS_FTPHandler if pem else FTPHandler)
     handler.authorizer = DummyAuthorizer()
     handler.authorizer.add_user(user, password, directory, perm="elradfmwMT")
     handler.auth_failed_timeout = 0

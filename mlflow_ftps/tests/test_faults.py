@@ -17,7 +17,7 @@ from pathlib import Path
 import certificates
 import pytest
 from conftest import StartServer, only_plain, only_tls
-from ftp_servers import PASSWORD, USER, Certificate, FtpServer, LyingPyftpdlib
+from ftp_servers import PASSWORD, USER, Certificate, FaultyPyftpdlib, FtpServer
 from mlflow.exceptions import MlflowException
 
 from mlflow_ftps.repository import FTPArtifactRepository
@@ -118,7 +118,7 @@ def test_a_session_that_hangs_and_wakes_up_does_not_write_into_the_next_attempt(
 
 
 def test_a_transfer_of_the_wrong_size_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
-    server = LyingPyftpdlib(tmp_path / "server", None)
+    server = FaultyPyftpdlib(tmp_path / "server", "lying")
     server.start()
     store = FTPArtifactRepository(server.uri)
     (server.directory / "there").write_bytes(b"12345")
@@ -131,6 +131,20 @@ def test_a_transfer_of_the_wrong_size_is_an_error_and_leaves_nothing(tmp_path: P
             store.download_artifacts("there", str(tmp_path))
         assert [path.name for path in server.directory.iterdir()] == ["there"]
         assert not (tmp_path / "there").exists()
+    finally:
+        server.kill()
+
+
+def test_a_stream_that_is_refused_at_its_end_is_not_stored_without_its_beginning(tmp_path: Path) -> None:
+    server = FaultyPyftpdlib(tmp_path / "server", "quota")
+    server.start()
+    store = FTPArtifactRepository(server.uri)
+    try:
+        stream = Interrupted(os.urandom(3 * MIB), lambda: None, seekable=False)
+        with pytest.raises(MlflowException, match=r"its storage is full or broken: 552 Quota exceeded\.") as error:
+            store.log_artifact_from_stream(stream, "file")
+        assert code(error) == 409
+        assert list(server.directory.iterdir()) == []
     finally:
         server.kill()
 

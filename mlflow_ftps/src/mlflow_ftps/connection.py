@@ -8,7 +8,7 @@ import re
 import selectors
 import socket
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
@@ -17,6 +17,7 @@ from mlflow_ftps.settings import Settings, login, tls_context
 
 BLOCK = 1 << 20  # bytes sent at a time
 _RECEIVE_BLOCK = 1 << 18  # bytes received at a time; a socket does not hold much more
+_UNCONFIRMED = 1 << 15  # bytes sent before the server has accepted the upload; sockets hold them if it does not
 
 _LAST_WORDS_TIMEOUT = 2.0  # seconds to wait for the reason after the server has broken off a transfer
 # "-rw-r--r--    1 1000     1000         20480 Nov 23 20:48 a name": one blank before the name, the rest belongs to it.
@@ -88,20 +89,25 @@ class Connection:
                 self._ftp.sendcmd("QUIT")
         self._ftp.close()
 
-    def store(self, path: str, blocks: Iterable[bytes]) -> int:
+    def store(self, path: str, blocks: Iterable[bytes], *, eagerly: bool) -> int:
         """Upload ``blocks`` as the file ``path`` and return the number of bytes sent.
 
-        Raises LocalError if ``blocks`` raises: the server then holds a part of the file.
+        ``eagerly`` begins before the server has accepted the upload, which saves a round trip; otherwise nothing of
+        ``blocks`` is taken if it refuses. Raises LocalError if ``blocks`` raises: the server then holds a part.
         """
         sent = 0
-        with self._data(f"STOR {path}") as (channel, _):
+        with self._data(f"STOR {path}") as transfer:
+            if not eagerly:
+                transfer.confirm()
             iterator = iter(blocks)
             while True:
                 with _local_side():
                     block = next(iterator, b"")
                 if not block:
                     break
-                channel.sendall(block)
+                if sent + len(block) > _UNCONFIRMED:
+                    transfer.confirm()
+                transfer.channel.sendall(block)
                 sent += len(block)
         return sent
 
@@ -119,8 +125,9 @@ class Connection:
         Raises LocalError if writing to ``target`` fails, IncompleteError if fewer bytes arrive than the file has.
         """
         received = 0
-        with self._data(*self._if_it_has_size(f"SIZE {path}"), f"RETR {path}") as (channel, answers):
-            while count := channel.recv_into(self._buffer):
+        with self._data(*self._if_it_has_size(f"SIZE {path}"), f"RETR {path}") as transfer:
+            answers = transfer.confirm()
+            while count := transfer.channel.recv_into(self._buffer):
                 with _local_side():
                     target.write(self._buffer[:count])
                 received += count
@@ -139,8 +146,9 @@ class Connection:
         # Listing the current directory spares us what servers make of blanks, wildcards and a leading '-' in a name.
         self._ask(f"CWD {path}")
         listing = bytearray()
-        with self._data("MLSD" if self._has_mlsd else "LIST -a") as (channel, _):
-            while block := channel.recv(_RECEIVE_BLOCK):
+        with self._data("MLSD" if self._has_mlsd else "LIST -a") as transfer:
+            transfer.confirm()
+            while block := transfer.channel.recv(_RECEIVE_BLOCK):
                 listing += block
         lines = listing.decode("utf-8", "surrogateescape").split("\n")
         parse = _parse_mlsd if self._has_mlsd else _parse_list
@@ -188,9 +196,16 @@ class Connection:
 
     def _ask(self, *commands: str) -> list[str]:
         """The answers to ``commands``, which are sent at once: that saves a round trip for each but the first."""
+        self._send(*commands)
+        return self._answers(len(commands))
+
+    def _send(self, *commands: str) -> None:
         self._control.sendall("".join(f"{_wire(command)}\r\n" for command in commands).encode("latin-1"))
+
+    def _answers(self, count: int) -> list[str]:
+        """The answers to the ``count`` commands sent last."""
         answers, refusals = [], []
-        for _ in commands:
+        for _ in range(count):
             try:
                 answers.append(self._ftp.getresp())
             except (ftplib.error_perm, ftplib.error_temp) as refusal:
@@ -199,13 +214,6 @@ class Connection:
             # Of a transfer that has begun all the same, more answers would follow: that connection is lost.
             begun = any(answer.startswith("1") for answer in answers)
             raise ftplib.error_reply(*refusals[0].args) if begun else refusals[0]
-        return answers
-
-    def _begin(self, *commands: str) -> list[str]:
-        """As ``_ask``, where the last command begins a transfer and so must be answered with 1xx."""
-        answers = self._ask(*commands)
-        if not answers[-1].startswith("1"):
-            raise ftplib.error_reply(answers[-1])
         return answers
 
     def _if_it_has_size(self, command: str) -> list[str]:
@@ -219,45 +227,66 @@ class Connection:
             return set()
         return {line.split()[0].upper() for line in lines if line.strip()}
 
-    def _open_data(self, *commands: str) -> tuple[socket.socket, list[str]]:
-        """A data channel for the last of ``commands``, and the answers to all of them."""
-        channel = socket.create_connection(self._ftp.makepasv(), self._settings.connect_timeout)
-        try:
-            # Else each small file waits for the server's delayed acknowledgement of the TLS handshake, 40 ms.
-            channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            answers = self._begin(*commands)
-            if isinstance(self._ftp, ftplib.FTP_TLS):
-                # Resumes the control channel's session: that is faster, and vsftpd insists on it.
-                context, host = self._ftp.context, self._settings.host
-                channel = context.wrap_socket(channel, server_hostname=host, session=self._session)
-        except BaseException:
-            channel.close()
-            raise
-        return channel, answers
-
     @functools.cached_property
     def _session(self) -> ssl.SSLSession | None:
         return self._control.session if isinstance(self._control, ssl.SSLSocket) else None
 
-    @contextmanager
-    def _data(self, *commands: str) -> Iterator[tuple[socket.socket, list[str]]]:
-        """What ``_open_data`` opens. On leaving, waits until the server has confirmed the transfer."""
-        channel, answers = self._open_data(*commands)
+    def _begin(self, *commands: str) -> "_Transfer":
+        """A data channel, and on it what the last of ``commands`` begins."""
+        channel = socket.create_connection(self._ftp.makepasv(), self._settings.connect_timeout)
         try:
-            with channel:
+            # Else each small file waits for the server's delayed acknowledgement of the TLS handshake, 40 ms.
+            channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._send(*commands)
+            transfer = _Transfer(channel, functools.partial(self._answers, len(commands)))
+            if isinstance(self._ftp, ftplib.FTP_TLS):
+                transfer.confirm()
+                # Resumes the control channel's session: that is faster, and vsftpd insists on it.
+                context, host = self._ftp.context, self._settings.host
+                transfer.channel = context.wrap_socket(channel, server_hostname=host, session=self._session)
+        except BaseException:
+            channel.close()
+            raise
+        return transfer
+
+    @contextmanager
+    def _data(self, *commands: str) -> Iterator["_Transfer"]:
+        """What ``_begin`` begins. On leaving, waits until the server has confirmed the end of the transfer."""
+        transfer = self._begin(*commands)
+        try:
+            with transfer.channel as channel:
                 channel.settimeout(self._settings.data_timeout)
-                yield channel, answers
+                yield transfer
                 if isinstance(channel, ssl.SSLSocket):
                     # vsftpd takes a TLS stream that ends without this farewell for a broken one; others just hang up.
                     with suppress(OSError):
                         channel.unwrap()
         except OSError:
             self._control.settimeout(_LAST_WORDS_TIMEOUT)
+            transfer.confirm()
             self._ftp.voidresp()  # raises the server's reason, if it has given one
             raise
         finally:
             self._control.settimeout(self._settings.reply_timeout)
+        transfer.confirm()
         self._ftp.voidresp()
+
+
+class _Transfer:
+    """A transfer that was asked for: its data channel, and the answers of the server."""
+
+    def __init__(self, channel: socket.socket, answers: Callable[[], list[str]]) -> None:
+        self.channel = channel
+        self._await = answers
+        self._answers: list[str] = []
+
+    def confirm(self) -> list[str]:
+        """Wait, once, until the server has begun the transfer. Its answers; raises its refusal."""
+        if not self._answers:
+            self._answers = self._await()
+            if not self._answers[-1].startswith("1"):
+                raise ftplib.error_reply(self._answers[-1])
+        return self._answers
 
 
 def _wire(line: str) -> str:

@@ -33,9 +33,14 @@ class Source:
             self._rewind = functools.partial(stream.seek, stream.tell())
 
     @property
+    def rewindable(self) -> bool:
+        """Whether ``blocks`` can begin with the first byte any number of times."""
+        return self._rewind is not None
+
+    @property
     def complete(self) -> bool:
         """Whether ``blocks`` would begin with the first byte."""
-        return self._rewind is not None or not self._touched
+        return self.rewindable or not self._touched
 
     def blocks(self) -> Iterator[bytes]:
         """All bytes, in blocks of about BLOCK."""
@@ -79,10 +84,15 @@ class Upload:
         temporary = posixpath.join(self._directory, f"{TEMPORARY}{int(time.time())}.{secrets.token_hex(8)}")
         self.leftovers.append(temporary)
         try:
-            return temporary, connection.store(temporary, self._source.blocks())
+            return temporary, self._store_as(connection, temporary)
         except ftplib.error_perm:  # most often, because the directory does not exist yet
+            if not self._source.complete:
+                raise
             connection.make_directories(self._directory)
-            return temporary, connection.store(temporary, self._source.blocks())
+            return temporary, self._store_as(connection, temporary)
+
+    def _store_as(self, connection: Connection, path: str) -> int:
+        return connection.store(path, self._source.blocks(), eagerly=self._source.rewindable)
 
     def _is_published(self, connection: Connection, temporary: str, size: int) -> bool:
         """Whether an earlier attempt has renamed it, and only the answer was lost."""
