@@ -7,13 +7,14 @@ import logging
 import os
 import posixpath
 import random
+import tempfile
 import time
 import weakref
 from collections.abc import AsyncIterable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import IO, BinaryIO, TypeVar
 
 from mlflow.entities import FileInfo
 from mlflow.exceptions import MlflowException
@@ -25,7 +26,7 @@ from mlflow.protos.databricks_pb2 import (
 )
 from mlflow.store.artifact.artifact_repo import ArtifactRepository, StreamUploadMixin, verify_artifact_path
 
-from mlflow_ftps.connection import Connection, LocalError
+from mlflow_ftps.connection import BLOCK, Connection, LocalError
 from mlflow_ftps.faults import as_mlflow_exception, is_transient
 from mlflow_ftps.pool import pool_for
 from mlflow_ftps.settings import parse, without_password
@@ -50,7 +51,7 @@ class FTPArtifactRepository(ArtifactRepository, StreamUploadMixin):
         self._settings, self._root = parse(artifact_uri)
         super().__init__(without_password(artifact_uri), tracking_uri, registry_uri)
         self._pool = pool_for(self._settings)
-        self._uploads = self._create_upload_threads()
+        self._server_threads = self._create_server_threads()
         _repositories.add(self)
 
     @property
@@ -102,10 +103,10 @@ class FTPArtifactRepository(ArtifactRepository, StreamUploadMixin):
             second = await anext(blocks, None)
             if second is None:
                 whole = Source(io.BytesIO(first))
-                await loop.run_in_executor(self._uploads, self._upload, whole, name, artifact_path)
+                await loop.run_in_executor(self._server_threads, self._upload, whole, name, artifact_path)
                 return
             pipe = BlockPipe()
-            upload = loop.run_in_executor(self._uploads, self._upload, Source(pipe), name, artifact_path)
+            upload = loop.run_in_executor(self._server_threads, self._upload, Source(pipe), name, artifact_path)
             upload.add_done_callback(lambda _: pipe.abandon())
             try:
                 await pipe.write(first)
@@ -129,10 +130,14 @@ class FTPArtifactRepository(ArtifactRepository, StreamUploadMixin):
         """As MLflow defines it; but what turns out to be a file is fetched at once, without being looked up first."""
         if artifact_path and dst_path and Path(dst_path).is_dir():
             local_path: str = self._create_download_destination(artifact_path, dst_path)
-            if self._fetch(artifact_path, local_path):
+            if self._download(artifact_path, local_path):
                 return local_path
         downloaded: str = super().download_artifacts(artifact_path, dst_path)
         return downloaded
+
+    async def fetch(self, artifact_path: str) -> IO[bytes]:
+        """The content of the file ``artifact_path``: in memory up to BLOCK bytes, else in an unnamed temporary file."""
+        return await asyncio.get_running_loop().run_in_executor(self._server_threads, self._fetch_whole, artifact_path)
 
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
         """What is directly in the directory ``path``; empty if ``path`` is a file or does not exist.
@@ -184,11 +189,22 @@ class FTPArtifactRepository(ArtifactRepository, StreamUploadMixin):
         return self._run(f"look up {artifact_path or '/'!r}", lambda connection: connection.is_directory(path))
 
     def _download_file(self, remote_file_path: str, local_path: str) -> None:
-        if not self._fetch(remote_file_path, local_path):
-            raise MlflowException.invalid_parameter_value(f"The artifact {remote_file_path!r} is a directory.")
+        if not self._download(remote_file_path, local_path):
+            raise _is_a_directory(remote_file_path)
 
-    def _fetch(self, artifact_path: str, local_path: str) -> bool:
-        """Download the file ``artifact_path``; or return False if it is a directory."""
+    def _download(self, artifact_path: str, local_path: str) -> bool:
+        """As ``_fetch``; what cannot be fetched leaves no file."""
+        fetched = False
+        try:
+            with Path(local_path).open("wb") as target:
+                fetched = self._fetch(artifact_path, target)
+        finally:
+            if not fetched:
+                Path(local_path).unlink(missing_ok=True)
+        return fetched
+
+    def _fetch(self, artifact_path: str, target: IO[bytes]) -> bool:
+        """Download the file ``artifact_path`` into ``target``; or return False if it is a directory."""
         path = self._remote(artifact_path)
 
         def fetch(connection: Connection) -> str:
@@ -204,16 +220,18 @@ class FTPArtifactRepository(ArtifactRepository, StreamUploadMixin):
                 return "nothing"
             return "file"
 
-        found = "nothing"
-        try:
-            with Path(local_path).open("wb") as target:
-                found = self._run(f"download {artifact_path!r}", fetch)
-        finally:
-            if found != "file":
-                Path(local_path).unlink(missing_ok=True)
+        found = self._run(f"download {artifact_path!r}", fetch)
         if found == "nothing":
             raise MlflowException(f"No such artifact: {artifact_path!r}", error_code=RESOURCE_DOES_NOT_EXIST)
         return found == "file"
+
+    def _fetch_whole(self, artifact_path: str) -> IO[bytes]:
+        with ExitStack() as on_failure:
+            target = on_failure.enter_context(tempfile.SpooledTemporaryFile(BLOCK))
+            if not self._fetch(artifact_path, target):
+                raise _is_a_directory(artifact_path)
+            on_failure.pop_all()
+            return target
 
     def _upload(self, source: Source, name: str, artifact_path: str | None) -> None:
         verify_artifact_path(artifact_path)
@@ -266,12 +284,12 @@ class FTPArtifactRepository(ArtifactRepository, StreamUploadMixin):
                 _logger.warning("%s; attempt %d of %d", error.message, attempt, self._settings.attempts)
             time.sleep(_BACKOFF * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))  # noqa: S311 -- no secret
 
-    def _create_upload_threads(self) -> ThreadPoolExecutor:
-        """Threads of their own, so that uploads that wait for a connection do not use up the event loop's.
+    def _create_server_threads(self) -> ThreadPoolExecutor:
+        """Threads of their own, so that transfers that wait for a connection do not use up the event loop's.
 
         More than there are connections, so that they wait in the pool, where waiting has a limit.
         """
-        return ThreadPoolExecutor(4 * self._settings.pool_size, thread_name_prefix="mlflow-ftps-upload")
+        return ThreadPoolExecutor(4 * self._settings.pool_size, thread_name_prefix="mlflow-ftps")
 
 
 def _raise_failures(uploads: dict[str, Future[None]]) -> None:
@@ -287,6 +305,11 @@ def _raise_failures(uploads: dict[str, Future[None]]) -> None:
         )
 
 
+def _is_a_directory(artifact_path: str) -> MlflowException:
+    error: MlflowException = MlflowException.invalid_parameter_value(f"The artifact {artifact_path!r} is a directory.")
+    return error
+
+
 _repositories: weakref.WeakSet[FTPArtifactRepository] = weakref.WeakSet()
 
 
@@ -295,7 +318,7 @@ def _after_fork() -> None:
     for repository in _repositories:
         repository._pool.reset()
         repository.thread_pool = repository._create_thread_pool()
-        repository._uploads = repository._create_upload_threads()
+        repository._server_threads = repository._create_server_threads()
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork
