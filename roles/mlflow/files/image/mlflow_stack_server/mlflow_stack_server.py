@@ -1,4 +1,4 @@
-"""MLflow's basic-auth app, with its secret key read from a file, and the step that prepares its database.
+"""MLflow's basic-auth app with mlflow_ftps' downloads and a secret key from a file; and what prepares its database.
 
 Environment: MLFLOW_STACK_SECRET_KEY_FILE, MLFLOW_BACKEND_STORE_URI, MLFLOW_AUTH_CONFIG_PATH.
 """
@@ -33,10 +33,9 @@ def create_app() -> Flask | FastAPI:
     the container would show in every listing of it.
     """
     os.environ["MLFLOW_FLASK_SERVER_SECRET_KEY"] = Path(os.environ["MLFLOW_STACK_SECRET_KEY_FILE"]).read_text().strip()
-    from mlflow.server.auth import create_app as create_basic_auth_app
+    from mlflow_ftps.server import create_basic_auth_app
 
-    app: Flask | FastAPI = create_basic_auth_app()
-    return app
+    return create_basic_auth_app()
 
 
 def prepare() -> None:
