@@ -4,8 +4,9 @@
 
 Needs mlflow, mlflow_ftps with its extra "test", and the FTP servers named, in PATH. Prints a table in Markdown: medians
 in seconds and, in parentheses, the ratio to the local disk. The stores take turns in each round, so that a busy moment
-of the machine meets all of them. Two rows are limits, not stores: "raw" is ftplib on one connection, without MLflow;
-"no local paths" is the local disk, but served in the way that MLflow serves every store that is not a local disk.
+of the machine meets all of them. mlflow_ftps has its app serve downloads. Two rows are limits, not stores: "raw" is
+ftplib on one connection, without MLflow; "no local paths" is the local disk, but served in the way that MLflow serves
+every store that is not a local disk.
 """
 
 import argparse
@@ -119,8 +120,9 @@ def _stores(
     netrc.write_text(f"machine 127.0.0.1 login {USER} password {PASSWORD}\n")
     environment = {"MLFLOW_FTPS_NETRC": str(netrc), "MLFLOW_FTPS_CA_FILE": str(certificate.authority)}
 
-    def through_mlflow(destination: str, directory: Path) -> Callable[[Work, Path], Seconds]:
-        url = stack.enter_context(_mlflow_server(base, destination, environment, arguments.workers))
+    def through_mlflow(destination: str, directory: Path, *options: str) -> Callable[[Work, Path], Seconds]:
+        options = ("--workers", str(arguments.workers), *options)
+        url = stack.enter_context(_mlflow_server(base, destination, environment, *options))
         repository = HttpArtifactRepository(f"{url}/api/2.0/mlflow-artifacts/artifacts/run")
         return functools.partial(_measure, repository, directory)
 
@@ -138,14 +140,15 @@ def _stores(
         stores[f"{name}, stock"] = through_mlflow(
             f"{STOCK}://{USER}:{PASSWORD}@127.0.0.1:{plain.port}{plain.path}", plain.directory
         )
-        stores[f"{name}, mlflow_ftps plain"] = through_mlflow(plain.uri, plain.directory)
-        stores[f"{name}, mlflow_ftps TLS"] = through_mlflow(tls.uri, tls.directory)
+        for kind, server in {"plain": plain, "TLS": tls}.items():
+            app = ("--app-name", "mlflow-ftps")
+            stores[f"{name}, mlflow_ftps {kind}"] = through_mlflow(server.uri, server.directory, *app)
         stores[f"{name}, raw"] = functools.partial(_measure_raw, plain)
     return stores
 
 
 @contextlib.contextmanager
-def _mlflow_server(base: Path, destination: str, environment: dict[str, str], workers: int) -> Iterator[str]:
+def _mlflow_server(base: Path, destination: str, environment: dict[str, str], *options: str) -> Iterator[str]:
     """An MLflow server that stores its artifacts at ``destination``; yields its URL."""
     home = Path(tempfile.mkdtemp(prefix="mlflow-", dir=base))
     plugin = home / "benchmark-1.dist-info"
@@ -155,8 +158,8 @@ def _mlflow_server(base: Path, destination: str, environment: dict[str, str], wo
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [
-        *(sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", str(workers)),
-        *("--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}", "--artifacts-destination", destination),
+        *(sys.executable, "-m", "mlflow", "server", "--port", str(port)),
+        *("--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}", "--artifacts-destination", destination, *options),
     ]
     variables = {
         **os.environ,
