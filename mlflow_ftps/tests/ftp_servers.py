@@ -135,7 +135,7 @@ class Pyftpdlib(FtpServer):
 
 
 class FaultyPyftpdlib(Pyftpdlib):
-    """With one of the faults of pyftpdlib_server.py, and without TLS."""
+    """With a fault, one of pyftpdlib_server.HANDLERS, and without TLS."""
 
     def __init__(self, base: Path, fault: str) -> None:
         super().__init__(base, None)

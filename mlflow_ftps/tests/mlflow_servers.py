@@ -29,23 +29,13 @@ class MlflowServer:
     def artifact(self, path: str) -> str:
         return f"{self.url}/api/2.0/mlflow-artifacts/artifacts/{path}"
 
-    def processes(self) -> list[Path]:
-        """The directories in /proc of the server's processes."""
+    def peak_memory(self) -> int:
+        """The most that one of the server's processes has ever used, in bytes."""
         pids = [self.pid]
         for pid in pids:
             pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-        return [Path(f"/proc/{pid}") for pid in pids]
-
-    def peak_memory(self) -> int:
-        """The most that one of the processes has ever used, in bytes."""
-        statuses = [(process / "status").read_text() for process in self.processes()]
+        statuses = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
         return max(int(match[1]) for status in statuses if (match := re.search(r"VmHWM:\s+(\d+)", status))) * 1024
-
-    def temporary_files(self) -> list[str]:
-        """What is in the temporary directory, or was, and is open still."""
-        links = [link for process in self.processes() for link in (process / "fd").iterdir()]
-        names = [str(link.readlink()) for link in links if link.is_symlink()]
-        return [*map(str, self.temporary.rglob("*")), *(name for name in names if str(self.temporary) in name)]
 
 
 @contextmanager

@@ -1,6 +1,7 @@
-"""A pyftpdlib server: PORT USER PASSWORD DIRECTORY CONNECTIONS PEM [lying|quota]; with an empty PEM, without TLS."""
+"""A pyftpdlib server: PORT USER PASSWORD DIRECTORY CONNECTIONS PEM [FAULT]; with an empty PEM, without TLS."""
 
 import sys
+from typing import ClassVar
 
 from pyftpdlib.authorizers import DummyAuthorizer
 from pyftpdlib.handlers import FTPHandler, TLS_FTPHandler
@@ -26,7 +27,13 @@ class QuotaHandler(FTPHandler):  # type: ignore[misc]
         super().respond(resp, *args, **options)
 
 
-HANDLERS = {"lying": LyingHandler, "quota": QuotaHandler}
+class SizelessHandler(FTPHandler):  # type: ignore[misc]
+    """Does not know the command SIZE."""
+
+    proto_cmds: ClassVar = {name: command for name, command in FTPHandler.proto_cmds.items() if name != "SIZE"}
+
+
+HANDLERS = {"lying": LyingHandler, "quota": QuotaHandler, "sizeless": SizelessHandler}
 
 
 def main(port: str, user: str, password: str, directory: str, connections: str, pem: str, fault: str = "") -> None:

@@ -85,13 +85,28 @@ def test_the_length_is_told_so_that_a_client_notices_a_broken_download(ours: Mlf
         assert response.headers["Content-Length"] == str(len(FILES[name]))
 
 
-def test_nothing_is_left_of_a_download(ours: MlflowServer) -> None:
-    for _ in range(3):
-        requests.get(ours.artifact("0/large.bin"), timeout=10).raise_for_status()
-        with requests.get(ours.artifact("0/large.bin"), timeout=10, stream=True) as given_up:
+def test_clients_that_go_away_leave_the_connections_to_others(ftp: FtpServer, ours: MlflowServer) -> None:
+    with (ftp.directory / "0" / "huge").open("wb") as huge:
+        huge.truncate(1 << 30)
+    for _ in range(20):  # there are 16 connections
+        with requests.get(ours.artifact("0/huge"), timeout=10, stream=True) as given_up:
             given_up.raise_for_status()
-            assert ours.temporary_files()
-    mlflow_servers.wait_for(lambda: not ours.temporary_files())
+    assert requests.get(ours.artifact("0/text.txt"), timeout=10).content == FILES["text.txt"]
+
+
+def test_a_server_lost_in_mid_download_is_a_broken_connection_not_a_file(ftp: FtpServer, ours: MlflowServer) -> None:
+    with (ftp.directory / "0" / "huge").open("wb") as huge:
+        huge.truncate(1 << 30)
+    with requests.get(ours.artifact("0/huge"), timeout=10, stream=True) as broken:
+        ftp.kill()
+        with pytest.raises(requests.RequestException, match="IncompleteRead"):
+            list(broken.iter_content(1 << 20))
+    ftp.start()
+    assert (
+        "A client's download of '0/huge' breaks off: Could not download '0/huge' on the artifact store ftps://"
+        in ours.log.read_text()
+    )
+    assert requests.get(ours.artifact("0/text.txt"), timeout=10).content == FILES["text.txt"]
 
 
 def test_mlflows_permissions_hold(home: Path, ftp: FtpServer, certificate: Certificate) -> None:

@@ -135,6 +135,24 @@ def test_a_transfer_of_the_wrong_size_is_an_error_and_leaves_nothing(tmp_path: P
         server.kill()
 
 
+def test_without_sizes_files_are_stored_and_fetched_but_not_streamed(tmp_path: Path) -> None:
+    server = FaultyPyftpdlib(tmp_path / "server", "sizeless")
+    server.start()
+    store = FTPArtifactRepository(server.uri)
+
+    async def read() -> bytes:
+        return await store.download_to_async_stream("file").read()
+
+    try:
+        store.log_artifact_from_stream(io.BytesIO(b"1234"), "file")
+        assert Path(store.download_artifacts("file", str(tmp_path))).read_bytes() == b"1234"
+        with pytest.raises(MlflowException, match=r"does not tell the size of files \(SIZE, RFC 3659\)") as error:
+            asyncio.run(read())
+        assert code(error) == 501
+    finally:
+        server.kill()
+
+
 def test_a_stream_that_is_refused_at_its_end_is_not_stored_without_its_beginning(tmp_path: Path) -> None:
     server = FaultyPyftpdlib(tmp_path / "server", "quota")
     server.start()
@@ -168,6 +186,47 @@ def test_a_server_lost_in_mid_download_is_an_error_in_time_and_leaves_no_file(
     assert time.monotonic() - start < 6 * LIMIT
     assert code(error) == 503
     assert not target.exists()
+
+
+@pytest.mark.parametrize("accident", [FtpServer.kill, FtpServer.freeze])
+def test_a_server_lost_in_mid_stream_is_an_error_in_time(
+    own_server: FtpServer, own_store: FTPArtifactRepository, accident: Callable[[FtpServer], None]
+) -> None:
+    with (own_server.directory / "file").open("wb") as large:
+        large.truncate(2048 * MIB)
+
+    async def read() -> None:
+        pipe = own_store.download_to_async_stream("file")
+        assert await pipe.read()
+        accident(own_server)
+        while await pipe.read():
+            pass
+
+    start = time.monotonic()
+    with pytest.raises(MlflowException, match="Could not download 'file'") as error:
+        asyncio.run(read())
+    assert time.monotonic() - start < 6 * LIMIT
+    assert code(error) == 503
+
+
+@pytest.mark.usefixtures("short_limits")
+def test_a_client_that_takes_nothing_gives_the_connection_back_in_time(
+    own_server: FtpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_FTPS_POOL_SIZE", "1")
+    store = FTPArtifactRepository(own_server.uri)
+    with (own_server.directory / "file").open("wb") as large:
+        large.truncate(2048 * MIB)
+
+    async def take_nothing() -> None:
+        pipe = store.download_to_async_stream("file")
+        await asyncio.sleep(2 * LIMIT)
+        while await pipe.read():
+            pass
+
+    with pytest.raises(TimeoutError, match="the client took nothing for 2 s"):
+        asyncio.run(take_nothing())
+    assert [info.path for info in store.list_artifacts()] == ["file"]
 
 
 def test_a_restart_between_two_uploads_is_not_noticed(own_server: FtpServer, own_store: FTPArtifactRepository) -> None:

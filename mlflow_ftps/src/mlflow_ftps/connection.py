@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import IO
+from typing import Protocol
 
 from mlflow_ftps.settings import Settings, login, tls_context
 
@@ -39,6 +39,15 @@ class Entry:
     name: str
     kind: str
     size: int | None
+
+
+class Target(Protocol):
+    """Where a download goes. Both methods may raise what they like, in an attempt that then is the last."""
+
+    def begin(self, size: int | None) -> None:
+        """Forget what an earlier attempt has written: ``size`` bytes will come, if the server has told."""
+
+    def write(self, data: memoryview) -> object: ...
 
 
 class Connection:
@@ -116,22 +125,24 @@ class Connection:
 
         Raises IncompleteError if it has not.
         """
-        _check_size(size, self._ask(*self._if_it_has_size(f"SIZE {source}"), f"RNFR {source}"))
+        _check_size(size, _size(self._ask(*self._if_it_has_size(f"SIZE {source}"), f"RNFR {source}")))
         self._ask(f"RNTO {target}")
 
-    def retrieve(self, path: str, target: IO[bytes]) -> None:
+    def retrieve(self, path: str, target: Target) -> None:
         """Download the file ``path`` into ``target``.
 
-        Raises LocalError if writing to ``target`` fails, IncompleteError if fewer bytes arrive than the file has.
+        Raises LocalError if ``target`` raises, IncompleteError if fewer bytes arrive than the file has.
         """
         received = 0
         with self._data(*self._if_it_has_size(f"SIZE {path}"), f"RETR {path}") as transfer:
-            answers = transfer.confirm()
+            size = _size(transfer.confirm())
+            with _local_side():
+                target.begin(size)
             while count := transfer.channel.recv_into(self._buffer):
                 with _local_side():
                     target.write(self._buffer[:count])
                 received += count
-        _check_size(received, answers)
+        _check_size(received, size)
 
     def is_directory(self, path: str) -> bool:
         """Whether ``path`` is a directory that can be entered."""
@@ -305,11 +316,15 @@ def _local_side() -> Iterator[None]:
         raise LocalError from fault
 
 
-def _check_size(transferred: int, answers: list[str]) -> None:
-    """Raise IncompleteError if one of ``answers`` tells another size than ``transferred``, in bytes: "213 20480"."""
-    for answer in answers:
-        if answer.startswith("213") and int(answer[3:]) != transferred:
-            raise IncompleteError(f"{transferred} bytes were transferred, but the file there has{answer[3:]}")
+def _size(answers: list[str]) -> int | None:
+    """The size in bytes that one of ``answers`` tells, "213 20480"."""
+    return next((int(answer[3:]) for answer in answers if answer.startswith("213")), None)
+
+
+def _check_size(transferred: int, size: int | None) -> None:
+    """Raise IncompleteError if the server tells another ``size`` than ``transferred``, in bytes."""
+    if size not in (None, transferred):
+        raise IncompleteError(f"{transferred} bytes were transferred, but the file there has {size}")
 
 
 def _parse_mlsd(line: str) -> Entry | None:

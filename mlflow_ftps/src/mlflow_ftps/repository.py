@@ -7,12 +7,11 @@ import logging
 import os
 import posixpath
 import random
-import tempfile
 import time
 import weakref
 from collections.abc import AsyncIterable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, BinaryIO, TypeVar
 
@@ -26,11 +25,11 @@ from mlflow.protos.databricks_pb2 import (
 )
 from mlflow.store.artifact.artifact_repo import ArtifactRepository, StreamUploadMixin, verify_artifact_path
 
-from mlflow_ftps.connection import BLOCK, Connection, LocalError
+from mlflow_ftps.connection import Connection, LocalError, Target
 from mlflow_ftps.faults import as_mlflow_exception, is_transient
 from mlflow_ftps.pool import pool_for
 from mlflow_ftps.settings import parse, without_password
-from mlflow_ftps.streams import BlockPipe, in_blocks
+from mlflow_ftps.streams import DownloadPipe, UploadPipe, in_blocks
 from mlflow_ftps.upload import TEMPORARY, Source, Upload, is_stale
 
 _BACKOFF = 0.2  # seconds before the second attempt, doubled before each further one
@@ -105,7 +104,7 @@ class FTPArtifactRepository(ArtifactRepository, StreamUploadMixin):
                 whole = Source(io.BytesIO(first))
                 await loop.run_in_executor(self._server_threads, self._upload, whole, name, artifact_path)
                 return
-            pipe = BlockPipe()
+            pipe = UploadPipe()
             upload = loop.run_in_executor(self._server_threads, self._upload, Source(pipe), name, artifact_path)
             upload.add_done_callback(lambda _: pipe.abandon())
             try:
@@ -135,9 +134,16 @@ class FTPArtifactRepository(ArtifactRepository, StreamUploadMixin):
         downloaded: str = super().download_artifacts(artifact_path, dst_path)
         return downloaded
 
-    async def fetch(self, artifact_path: str) -> IO[bytes]:
-        """The content of the file ``artifact_path``: in memory up to BLOCK bytes, else in an unnamed temporary file."""
-        return await asyncio.get_running_loop().run_in_executor(self._server_threads, self._fetch_whole, artifact_path)
+    def download_to_async_stream(self, artifact_path: str) -> DownloadPipe:
+        """Begin to download the file ``artifact_path``, and return where to read it.
+
+        Needs a running event loop, and at most a few MiB in memory. The first ``read`` raises what is wrong with the
+        file or the store, and NOT_IMPLEMENTED if the server does not tell sizes. From then on a fault of the server
+        cannot be repaired, and is raised by a later ``read``.
+        """
+        pipe = DownloadPipe(self._settings.data_timeout)
+        asyncio.get_running_loop().run_in_executor(self._server_threads, self._feed, pipe, artifact_path)
+        return pipe
 
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
         """What is directly in the directory ``path``; empty if ``path`` is a file or does not exist.
@@ -197,20 +203,18 @@ class FTPArtifactRepository(ArtifactRepository, StreamUploadMixin):
         fetched = False
         try:
             with Path(local_path).open("wb") as target:
-                fetched = self._fetch(artifact_path, target)
+                fetched = self._fetch(artifact_path, _LocalFile(target))
         finally:
             if not fetched:
                 Path(local_path).unlink(missing_ok=True)
         return fetched
 
-    def _fetch(self, artifact_path: str, target: IO[bytes]) -> bool:
+    def _fetch(self, artifact_path: str, target: Target, may_repeat: Callable[[], bool] = lambda: True) -> bool:
         """Download the file ``artifact_path`` into ``target``; or return False if it is a directory."""
         path = self._remote(artifact_path)
 
         def fetch(connection: Connection) -> str:
             try:
-                target.seek(0)
-                target.truncate()
                 connection.retrieve(path, target)
             except ftplib.error_perm:
                 if connection.is_directory(path):
@@ -220,18 +224,20 @@ class FTPArtifactRepository(ArtifactRepository, StreamUploadMixin):
                 return "nothing"
             return "file"
 
-        found = self._run(f"download {artifact_path!r}", fetch)
+        found = self._run(f"download {artifact_path!r}", fetch, may_repeat)
         if found == "nothing":
             raise MlflowException(f"No such artifact: {artifact_path!r}", error_code=RESOURCE_DOES_NOT_EXIST)
         return found == "file"
 
-    def _fetch_whole(self, artifact_path: str) -> IO[bytes]:
-        with ExitStack() as on_failure:
-            target = on_failure.enter_context(tempfile.SpooledTemporaryFile(BLOCK))
-            if not self._fetch(artifact_path, target):
-                raise _is_a_directory(artifact_path)
-            on_failure.pop_all()
-            return target
+    def _feed(self, pipe: DownloadPipe, artifact_path: str) -> None:
+        try:
+            if not self._fetch(artifact_path, pipe, may_repeat=lambda: not pipe.begun):
+                raise _is_a_directory(artifact_path)  # noqa: TRY301 -- as what _fetch raises
+            pipe.close()
+        except BaseException as fault:
+            if pipe.begun and not isinstance(fault, BrokenPipeError):  # else the client can be told, or is gone
+                _logger.error("A client's download of %r breaks off: %s", artifact_path, fault)  # noqa: TRY400
+            pipe.close(fault)
 
     def _upload(self, source: Source, name: str, artifact_path: str | None) -> None:
         verify_artifact_path(artifact_path)
@@ -290,6 +296,18 @@ class FTPArtifactRepository(ArtifactRepository, StreamUploadMixin):
         More than there are connections, so that they wait in the pool, where waiting has a limit.
         """
         return ThreadPoolExecutor(4 * self._settings.pool_size, thread_name_prefix="mlflow-ftps")
+
+
+class _LocalFile:
+    """A file of this machine as the target of a download."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.write = file.write
+
+    def begin(self, _size: int | None) -> None:
+        self._file.seek(0)
+        self._file.truncate()
 
 
 def _raise_failures(uploads: dict[str, Future[None]]) -> None:

@@ -1,14 +1,13 @@
-"""MLflow's server with faster downloads: the apps ``mlflow-ftps`` and ``mlflow-ftps-basic-auth``.
+"""MLflow's server with downloads that stream: the apps ``mlflow-ftps`` and ``mlflow-ftps-basic-auth``.
 
-For each file of a store that is not a local disk, MLflow makes a temporary directory and passes the content through
-three threads, which takes longer than to fetch a small file.
+MLflow itself puts each file of a store that is not a local disk into a temporary directory first. For a small file that
+takes longer than to fetch it; a large one needs the space, and its client waits for the first byte.
 """
 
-import functools
 import json
 import os
 import posixpath
-from typing import IO
+from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -21,7 +20,7 @@ from mlflow.utils.mime_type_utils import _guess_mime_type
 from mlflow.utils.uri import validate_path_is_safe
 from starlette.types import Receive, Scope, Send
 
-from mlflow_ftps.connection import BLOCK
+from mlflow_ftps.streams import DownloadPipe
 
 # The paths of MLflow's own handler, mlflow.server.artifact_router.download_artifact.
 _PATHS = [f"/{api}/2.0/mlflow-artifacts/artifacts/{{artifact_path:path}}" for api in ("api", "ajax-api")]
@@ -47,7 +46,7 @@ def create_basic_auth_app() -> Flask | FastAPI:
 
 
 def add_downloads(app: Flask | FastAPI) -> Flask | FastAPI:
-    """Let ``app``, an MLflow server, serve downloads from its FTP store faster.
+    """Let ``app``, an MLflow server, stream downloads from its FTP store.
 
     MLflow's authentication and permissions hold for them, too: they guard the path. Nothing changes in a server with
     another store, or under gunicorn or waitress, which run MLflow's Flask app.
@@ -69,10 +68,11 @@ def _router() -> APIRouter:
 
 
 async def _download(artifact_path: str) -> Response:
-    """Answers as MLflow's handler does, and a directory with 400."""
+    """Answers as MLflow's handler does, but a directory with 400, and tells the length."""
     try:
         path = _get_workspace_scoped_path(validate_path_is_safe(artifact_path))
-        file = await _get_artifact_repo().fetch(path)
+        pipe = _get_artifact_repo().download_to_async_stream(path)
+        first = await pipe.read()
     except MlflowException as error:
         return JSONResponse(json.loads(error.serialize_as_json()), error.get_http_status_code())
     headers = {
@@ -80,21 +80,25 @@ async def _download(artifact_path: str) -> Response:
         "Content-Disposition": _content_disposition(posixpath.basename(path)),
         "X-Content-Type-Options": "nosniff",
     }
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    if size <= BLOCK:
-        with file:
-            return Response(file.read(), headers=headers)
-    return _FileResponse(file, headers={**headers, "Content-Length": str(size)})
+    if len(first) == pipe.size:
+        return Response(first, headers=headers)
+    return _PipeResponse(first, pipe, {**headers, "Content-Length": str(pipe.size)})
 
 
-class _FileResponse(StreamingResponse):
-    """Sends an open file and closes it, even if the client goes away."""
+class _PipeResponse(StreamingResponse):
+    """Sends what comes through a pipe, and abandons it if the client goes away."""
 
-    def __init__(self, file: IO[bytes], headers: dict[str, str]) -> None:
-        super().__init__(iter(functools.partial(file.read, BLOCK), b""), headers=headers)
-        self._file = file
+    def __init__(self, first: bytes, pipe: DownloadPipe, headers: dict[str, str]) -> None:
+        super().__init__(self._blocks(first), headers=headers)
+        self._pipe = pipe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._file:
+        try:
             await super().__call__(scope, receive, send)
+        finally:
+            self._pipe.abandon()
+
+    async def _blocks(self, block: bytes) -> AsyncIterator[bytes]:
+        while block:
+            yield block
+            block = await self._pipe.read()
