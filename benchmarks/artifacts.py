@@ -239,7 +239,6 @@ def _measure_raw(server: FtpServer, work: Work, back: Path) -> Seconds:
 
 
 def _timed(action: Callable[[], object]) -> float:
-    os.sync()  # or what one store has written slows the next one down
     start = time.perf_counter()
     action()
     return time.perf_counter() - start
