@@ -214,13 +214,14 @@ def test_a_client_that_takes_nothing_gives_the_connection_back_in_time(
     own_server: FtpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_FTPS_POOL_SIZE", "1")
+    monkeypatch.setenv("MLFLOW_FTPS_DATA_TIMEOUT", "0.2")
     store = FTPArtifactRepository(own_server.uri)
     with (own_server.directory / "file").open("wb") as large:
         large.truncate(2048 * MIB)
 
     async def take_nothing() -> None:
         pipe = store.download_to_async_stream("file")
-        await asyncio.sleep(2 * LIMIT)
+        await asyncio.sleep(4)
         while await pipe.read():
             pass
 

@@ -33,6 +33,7 @@ from mlflow_ftps.streams import DownloadPipe, UploadPipe, in_blocks
 from mlflow_ftps.upload import TEMPORARY, Source, Upload, is_stale
 
 _BACKOFF = 0.2  # seconds before the second attempt, doubled before each further one
+_BLOCK_TIMEOUTS = 10  # data timeouts for a client to take 1 MiB: by default 300 s, for those on a slow line
 
 _T = TypeVar("_T")
 _logger = logging.getLogger(__name__)
@@ -141,7 +142,7 @@ class FTPArtifactRepository(ArtifactRepository, StreamUploadMixin):
         file or the store, and NOT_IMPLEMENTED if the server does not tell sizes. From then on a fault of the server
         cannot be repaired, and is raised by a later ``read``.
         """
-        pipe = DownloadPipe(self._settings.data_timeout)
+        pipe = DownloadPipe(_BLOCK_TIMEOUTS * self._settings.data_timeout)
         asyncio.get_running_loop().run_in_executor(self._server_threads, self._feed, pipe, artifact_path)
         return pipe
 
