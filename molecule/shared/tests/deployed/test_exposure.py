@@ -43,6 +43,7 @@ def test_only_ssh_listens_beyond_the_host(stack: Stack) -> None:
     [
         (f"{MLFLOW}{SEARCH}", 401),
         (f"{MLFLOW}/api/2.0/mlflow-artifacts/artifacts", 401),
+        (f"{MLFLOW}/api/2.0/mlflow-artifacts/artifacts/0/any/file", 401),
         (f"{MLFLOW}/metrics", 401),
         (f"{JUPYTER}/api/contents", 403),
         (f"{PORTAINER}/api/endpoints", 401),
