@@ -117,54 +117,49 @@ def test_a_session_that_hangs_and_wakes_up_does_not_write_into_the_next_attempt(
     assert (own_server.directory / "file").read_bytes() == content
 
 
-def test_a_transfer_of_the_wrong_size_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
-    server = FaultyPyftpdlib(tmp_path / "server", "lying")
+@pytest.fixture
+def faulty_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FtpServer]:
+    """A server with the fault that is the parameter."""
+    server = FaultyPyftpdlib(tmp_path / "server", request.param)
     server.start()
-    store = FTPArtifactRepository(server.uri)
-    (server.directory / "there").write_bytes(b"12345")
-    try:
-        with pytest.raises(
-            MlflowException, match=r"Could not upload 'file' .*: 4 bytes were transferred, but .* has 5"
-        ):
-            store.log_artifact_from_stream(io.BytesIO(b"1234"), "file")
-        with pytest.raises(MlflowException, match=r"Could not download 'there' .*: 5 bytes .* has 6"):
-            store.download_artifacts("there", str(tmp_path))
-        assert [path.name for path in server.directory.iterdir()] == ["there"]
-        assert not (tmp_path / "there").exists()
-    finally:
-        server.kill()
+    yield server
+    server.kill()
 
 
-def test_without_sizes_files_are_stored_and_fetched_but_not_streamed(tmp_path: Path) -> None:
-    server = FaultyPyftpdlib(tmp_path / "server", "sizeless")
-    server.start()
-    store = FTPArtifactRepository(server.uri)
+@pytest.mark.parametrize("faulty_server", ["lying"], indirect=True)
+def test_a_transfer_of_the_wrong_size_is_an_error_and_leaves_nothing(faulty_server: FtpServer, tmp_path: Path) -> None:
+    store = FTPArtifactRepository(faulty_server.uri)
+    (faulty_server.directory / "there").write_bytes(b"12345")
+    with pytest.raises(MlflowException, match=r"Could not upload 'file' .*: 4 bytes were transferred, but .* has 5"):
+        store.log_artifact_from_stream(io.BytesIO(b"1234"), "file")
+    with pytest.raises(MlflowException, match=r"Could not download 'there' .*: 5 bytes .* has 6"):
+        store.download_artifacts("there", str(tmp_path))
+    assert [path.name for path in faulty_server.directory.iterdir()] == ["there"]
+    assert not (tmp_path / "there").exists()
+
+
+@pytest.mark.parametrize("faulty_server", ["sizeless"], indirect=True)
+def test_without_sizes_files_are_stored_and_fetched_but_not_streamed(faulty_server: FtpServer, tmp_path: Path) -> None:
+    store = FTPArtifactRepository(faulty_server.uri)
 
     async def read() -> bytes:
         return await store.download_to_async_stream("file").read()
 
-    try:
-        store.log_artifact_from_stream(io.BytesIO(b"1234"), "file")
-        assert Path(store.download_artifacts("file", str(tmp_path))).read_bytes() == b"1234"
-        with pytest.raises(MlflowException, match=r"does not tell the size of files \(SIZE, RFC 3659\)") as error:
-            asyncio.run(read())
-        assert code(error) == 501
-    finally:
-        server.kill()
+    store.log_artifact_from_stream(io.BytesIO(b"1234"), "file")
+    assert Path(store.download_artifacts("file", str(tmp_path))).read_bytes() == b"1234"
+    with pytest.raises(MlflowException, match=r"does not tell the size of files \(SIZE, RFC 3659\)") as error:
+        asyncio.run(read())
+    assert code(error) == 501
 
 
-def test_a_stream_that_is_refused_at_its_end_is_not_stored_without_its_beginning(tmp_path: Path) -> None:
-    server = FaultyPyftpdlib(tmp_path / "server", "quota")
-    server.start()
-    store = FTPArtifactRepository(server.uri)
-    try:
-        stream = Interrupted(os.urandom(3 * MIB), lambda: None, seekable=False)
-        with pytest.raises(MlflowException, match=r"its storage is full or broken: 552 Quota exceeded\.") as error:
-            store.log_artifact_from_stream(stream, "file")
-        assert code(error) == 409
-        assert list(server.directory.iterdir()) == []
-    finally:
-        server.kill()
+@pytest.mark.parametrize("faulty_server", ["quota"], indirect=True)
+def test_a_stream_that_is_refused_at_its_end_is_not_stored_without_its_beginning(faulty_server: FtpServer) -> None:
+    store = FTPArtifactRepository(faulty_server.uri)
+    stream = Interrupted(os.urandom(3 * MIB), lambda: None, seekable=False)
+    with pytest.raises(MlflowException, match=r"its storage is full or broken: 552 Quota exceeded\.") as error:
+        store.log_artifact_from_stream(stream, "file")
+    assert code(error) == 409
+    assert list(faulty_server.directory.iterdir()) == []
 
 
 @pytest.mark.parametrize("accident", [FtpServer.kill, FtpServer.freeze])

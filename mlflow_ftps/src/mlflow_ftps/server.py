@@ -9,8 +9,9 @@ import os
 import posixpath
 from collections.abc import AsyncIterator
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.routing import APIRoute
 from flask import Flask
 from mlflow.environment_variables import _MLFLOW_SGI_NAME
 from mlflow.exceptions import MlflowException
@@ -54,17 +55,9 @@ def add_downloads(app: Flask | FastAPI) -> Flask | FastAPI:
     destination = os.environ.get(ARTIFACTS_DESTINATION_ENV_VAR, "")
     serves_ours = os.environ.get(SERVE_ARTIFACTS_ENV_VAR) == "true" and destination.startswith(("ftp://", "ftps://"))
     if serves_ours and isinstance(app, FastAPI):
-        app.include_router(_router())
-        routes = app.router.routes
-        routes.insert(0, routes.pop())  # of two that match, the first is taken
+        # In front, as of two routes that match the first is taken.
+        app.router.routes[:0] = [APIRoute(path, _download, methods=["GET"]) for path in _PATHS]
     return app
-
-
-def _router() -> APIRouter:
-    router = APIRouter()
-    for path in _PATHS:
-        router.get(path)(_download)
-    return router
 
 
 async def _download(artifact_path: str) -> Response:
