@@ -30,10 +30,17 @@ class Certificate:
     key: Path
 
 
+def free_port(host: str = "127.0.0.1") -> int:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as free:
+        return int(free.getsockname()[1])
+
+
 class FtpServer(ABC):
     """A server that keeps its files under ``directory``. ``limit``: connections it accepts at once, 0 for no limit."""
 
     binary: str
+    host = "127.0.0.1"
 
     def __init__(self, base: Path, certificate: Certificate | None, *, limit: int = 0) -> None:
         self.base = base
@@ -42,15 +49,15 @@ class FtpServer(ABC):
         self.directory = base / "data" / "store"
         self.directory.mkdir(parents=True)
         self.directory.parent.chmod(0o755)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port(self.host)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def uri(self) -> str:
         """The artifact URI of ``directory``."""
         scheme = "ftps" if self.certificate else "ftp"
-        return f"{scheme}://{USER}@127.0.0.1:{self.port}{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{scheme}://{USER}@{host}:{self.port}{self.path}"
 
     @property
     def path(self) -> str:
@@ -93,19 +100,30 @@ class FtpServer(ABC):
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
 
+    def passive_ports(self) -> int:
+        """On how many ports the server waits for data channels."""
+        listening = "0A"
+        sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        inodes = {f"socket:[{columns[9]}]" for columns in sockets if columns[3] == listening}
+        open_files = {path.readlink() for pid in self._processes() for path in Path(f"/proc/{pid}/fd").iterdir()}
+        return len(inodes & set(map(str, open_files))) - 1  # one is for control connections
+
     def _signal(self, number: signal.Signals) -> None:
-        """Signal the server and the processes of its sessions, which may be in groups of their own."""
+        for process in self._processes():
+            with suppress(ProcessLookupError):
+                os.kill(process, number)
+
+    def _processes(self) -> list[int]:
+        """The server and its sessions, which may be in process groups of their own."""
         processes = [self._process.pid] if self._process and self._process.poll() is None else []
         for process in processes:
             with suppress(FileNotFoundError):
                 processes += map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split())
-        for process in processes:
-            with suppress(ProcessLookupError):
-                os.kill(process, number)
+        return processes
 
     def _answers(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+            with socket.create_connection((self.host, self.port), timeout=1) as connection:
                 connection.settimeout(5)
                 answered = connection.recv(3) == b"220"
                 connection.sendall(b"QUIT\r\n")
@@ -129,9 +147,15 @@ class Pyftpdlib(FtpServer):
         if self.certificate:
             pem.write_text(self.certificate.certificate.read_text() + self.certificate.key.read_text())
         return [
-            *(sys.executable, str(script), str(self.port), USER, PASSWORD, str(self.directory.parent)),
+            *(sys.executable, str(script), self.host, str(self.port), USER, PASSWORD, str(self.directory.parent)),
             *(str(self.limit or 512), str(pem) if self.certificate else ""),
         ]
+
+
+class Pyftpdlib6(Pyftpdlib):
+    """Speaks IPv6."""
+
+    host = "::1"
 
 
 class FaultyPyftpdlib(Pyftpdlib):

@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import requests
-from ftp_servers import PASSWORD, USER, Certificate, FtpServer
+from ftp_servers import PASSWORD, USER, Certificate, FtpServer, free_port
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,7 @@ def running(
     temporary = home / "tmp"
     temporary.mkdir(parents=True)
     (home / "netrc").write_text(f"machine 127.0.0.1 login {USER} password {PASSWORD}\n")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     database = f"sqlite:///{home / 'mlflow.db'}"
     environment = {
         **os.environ,

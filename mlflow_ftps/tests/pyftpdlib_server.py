@@ -1,4 +1,4 @@
-"""A pyftpdlib server: PORT USER PASSWORD DIRECTORY CONNECTIONS PEM [FAULT]; with an empty PEM, without TLS."""
+"""A pyftpdlib server: HOST PORT USER PASSWORD DIRECTORY CONNECTIONS PEM [FAULT]; with an empty PEM, without TLS."""
 
 import sys
 from typing import ClassVar
@@ -33,10 +33,18 @@ class SizelessHandler(FTPHandler):  # type: ignore[misc]
     proto_cmds: ClassVar = {name: command for name, command in FTPHandler.proto_cmds.items() if name != "SIZE"}
 
 
-HANDLERS = {"lying": LyingHandler, "quota": QuotaHandler, "sizeless": SizelessHandler}
+class ImpatientHandler(FTPHandler):  # type: ignore[misc]
+    """Soon gives up a data channel that nobody connects to."""
+
+    passive_dtp: ClassVar = type("ImpatientPort", (FTPHandler.passive_dtp,), {"timeout": 0.2})
 
 
-def main(port: str, user: str, password: str, directory: str, connections: str, pem: str, fault: str = "") -> None:
+HANDLERS = {"impatient": ImpatientHandler, "lying": LyingHandler, "quota": QuotaHandler, "sizeless": SizelessHandler}
+
+
+def main(
+    host: str, port: str, user: str, password: str, directory: str, connections: str, pem: str, fault: str = ""
+) -> None:
     handler = HANDLERS.get(fault, TLS_FTPHandler if pem else FTPHandler)
     handler.authorizer = DummyAuthorizer()
     handler.authorizer.add_user(user, password, directory, perm="elradfmwMT")
@@ -45,7 +53,7 @@ def main(port: str, user: str, password: str, directory: str, connections: str, 
         handler.certfile = pem
         handler.tls_control_required = True
         handler.tls_data_required = True
-    server = FTPServer(("127.0.0.1", int(port)), handler)
+    server = FTPServer((host, int(port)), handler)
     server.max_cons_per_ip = int(connections)
     server.serve_forever()
 

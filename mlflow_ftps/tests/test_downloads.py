@@ -14,7 +14,7 @@ from mlflow.environment_variables import _MLFLOW_SGI_NAME
 from mlflow.server.constants import ARTIFACTS_DESTINATION_ENV_VAR, SERVE_ARTIFACTS_ENV_VAR
 from mlflow_servers import MlflowServer
 
-from mlflow_ftps.server import add_downloads, create_app
+from mlflow_ftps.server import add_routes, create_app
 
 FILES = {
     "text.txt": b"text",
@@ -128,14 +128,17 @@ def test_mlflows_permissions_hold(home: Path, ftp: FtpServer, certificate: Certi
             url = f"{server.url}/api/{path}"
             requests.post(url, json=body, auth=admin, timeout=10).raise_for_status()
 
-        def status(user: tuple[str, str] | None) -> int:
-            return requests.get(server.artifact("0/text.txt"), auth=user, timeout=10).status_code
+        def status(user: tuple[str, str] | None, method: str = "GET") -> int:
+            url = server.artifact("0/text.txt")
+            return requests.request(method, url, data=b"", auth=user, timeout=10).status_code
 
         post("2.0/mlflow/users/create", {"username": reader[0], "password": reader[1]})
         assert [status(None), status(("admin", "wrong")), status(admin), status(reader)] == [401, 401, 200, 403]
         grant = {"resource_type": "experiment", "resource_id": "0", "permission": "READ"}
         post("3.0/mlflow/users/permissions/grant", {"username": reader[0], **grant})
         assert status(reader) == 200
+        for method in ("HEAD", "PUT", "DELETE"):  # MLflow lets a reader GET, and nothing else
+            assert [status(None, method), status(reader, method)] == [401, 403]
 
 
 def test_other_servers_and_other_stores_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,5 +150,5 @@ def test_other_servers_and_other_stores_are_left_as_they_are(monkeypatch: pytest
     other = FastAPI()
     routes = list(other.routes)
     monkeypatch.setenv(ARTIFACTS_DESTINATION_ENV_VAR, "s3://bucket")
-    assert add_downloads(other) is other
+    assert add_routes(other) is other
     assert other.routes == routes

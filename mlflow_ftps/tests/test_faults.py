@@ -17,7 +17,7 @@ from pathlib import Path
 import certificates
 import pytest
 from conftest import StartServer, only_plain, only_tls
-from ftp_servers import PASSWORD, USER, Certificate, FaultyPyftpdlib, FtpServer
+from ftp_servers import PASSWORD, USER, Certificate, FaultyPyftpdlib, FtpServer, free_port
 from mlflow.exceptions import MlflowException
 
 from mlflow_ftps.repository import FTPArtifactRepository
@@ -233,6 +233,28 @@ def test_a_restart_between_two_uploads_is_not_noticed(own_server: FtpServer, own
     assert (own_server.directory / "file").exists()
 
 
+@pytest.mark.parametrize("faulty_server", ["impatient"], indirect=True)
+def test_a_port_that_the_server_has_given_up_is_not_noticed(
+    faulty_server: FtpServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = FTPArtifactRepository(faulty_server.uri)
+    for name in ("first", "second"):
+        store.log_artifact_from_stream(io.BytesIO(b"1"), name)
+        time.sleep(0.5)
+    assert [info.path for info in store.list_artifacts()] == ["first", "second"]
+    assert "attempt" not in caplog.text
+
+
+def test_an_idle_store_takes_up_one_port_at_most(own_server: FtpServer, own_store: FTPArtifactRepository) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda i: own_store.log_artifact_from_stream(io.BytesIO(b"1"), f"{i}"), range(64)))
+    time.sleep(0.1)  # the server may still be at it
+    assert own_server.passive_ports() <= 1
+    own_store.log_artifact_from_stream(io.BytesIO(b"1"), "last")
+    time.sleep(0.1)
+    assert own_server.passive_ports() == 1
+
+
 @pytest.mark.usefixtures("short_limits")
 def test_a_server_that_accepts_and_says_nothing_is_an_error_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -245,8 +267,7 @@ def test_a_server_that_accepts_and_says_nothing_is_an_error_in_time() -> None:
 
 
 def test_a_server_that_is_down_is_an_error_after_three_attempts() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with pytest.raises(MlflowException, match="Connection refused") as error:
         FTPArtifactRepository(f"ftp://{USER}@127.0.0.1:{port}/").list_artifacts()
     assert code(error) == 503

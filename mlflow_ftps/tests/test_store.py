@@ -3,7 +3,9 @@
 import time
 from pathlib import Path
 
+import certificates
 import pytest
+from ftp_servers import PASSWORD, USER, Pyftpdlib6
 from mlflow.exceptions import MlflowException
 
 from mlflow_ftps.repository import FTPArtifactRepository
@@ -25,6 +27,27 @@ def test_a_file_comes_back_as_it_went(store: FTPArtifactRepository, root: Path, 
     (tmp_path / "back").mkdir()
     back = store.download_artifacts("a/b/model.bin", str(tmp_path / "back"))
     assert Path(back).read_bytes() == CONTENT
+
+
+def test_files_go_and_come_back_over_ipv6(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate = certificates.issue(tmp_path / "certificate", Pyftpdlib6.host)
+    try:
+        server = Pyftpdlib6(tmp_path / "server", certificate)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    (tmp_path / "netrc").write_text(f"machine {Pyftpdlib6.host} login {USER} password {PASSWORD}\n")
+    monkeypatch.setenv("MLFLOW_FTPS_NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("MLFLOW_FTPS_CA_FILE", str(certificate.authority))
+    server.start()
+    try:
+        store = FTPArtifactRepository(server.uri)
+        for path in ("first", "second"):
+            store.log_artifact(str(file), path)
+            (tmp_path / path).mkdir()
+            back = store.download_artifacts(f"{path}/model.bin", str(tmp_path / path))
+            assert Path(back).read_bytes() == CONTENT
+    finally:
+        server.kill()
 
 
 def test_an_artifact_replaces_the_one_of_its_name(store: FTPArtifactRepository, root: Path, file: Path) -> None:

@@ -64,6 +64,8 @@ class Connection:
         """
         self._settings = settings
         self._buffer = memoryview(bytearray(_RECEIVE_BLOCK))
+        self._reserving = False  # whether the server owes an answer to ``reserve``
+        self._port: int | None = None  # where it waits for the next data channel, if it does already
         user, password = login(settings)
         # Latin-1 carries bytes unchanged both ways; names are UTF-8 inside it, and a server's odd byte breaks nothing.
         if settings.tls:
@@ -85,17 +87,34 @@ class Connection:
         self._control.settimeout(settings.reply_timeout)
 
     def usable(self) -> bool:
-        """Whether the server has left this idle connection open: had it closed it, there would be something to read."""
+        """Whether the server has left this idle connection open, and has given what ``reserve`` has asked for."""
+        if self._reserving:
+            try:
+                self._port = self._passive_port(self._only_answer())
+            except ftplib.all_errors:
+                return False
+            self._reserving = False
+        # Had the server closed the connection, there would be something to read.
         with selectors.DefaultSelector() as selector:
             selector.register(self._control, selectors.EVENT_READ)
             return not selector.select(0)
 
+    def reserve(self) -> None:
+        """Have the server open the port of the next transfer, and do not wait for it; ``usable`` must follow.
+
+        This spares the next transfer a round trip.
+        """
+        if self._port is None:
+            self._send(self._passive_command)
+            self._reserving = True
+
     def close(self, *, politely: bool = False) -> None:
         """Close without waiting; ``politely`` takes leave first, so that the server's log shows no broken session."""
         if politely:
-            with suppress(OSError, EOFError, ftplib.Error):
+            with suppress(*ftplib.all_errors):
                 self._control.settimeout(_LAST_WORDS_TIMEOUT)
-                self._ftp.sendcmd("QUIT")
+                if self.usable():
+                    self._ftp.sendcmd("QUIT")
         self._ftp.close()
 
     def store(self, path: str, blocks: Iterable[bytes], *, eagerly: bool) -> int:
@@ -242,9 +261,35 @@ class Connection:
     def _session(self) -> ssl.SSLSession | None:
         return self._control.session if isinstance(self._control, ssl.SSLSocket) else None
 
+    def _only_answer(self) -> str:
+        """The next answer. Raises ftplib.error_reply if there is more, which ftplib would keep where nobody sees it."""
+        received = b""
+        while not received.endswith(b"\n"):
+            block = self._control.recv(_RECEIVE_BLOCK)
+            if not block:
+                raise EOFError
+            received += block
+        answer = received.decode("latin-1")
+        if answer.count("\n") > 1:
+            raise ftplib.error_reply(answer)
+        return answer
+
+    @property
+    def _passive_command(self) -> str:
+        return "EPSV" if self._ftp.af == socket.AF_INET6 else "PASV"
+
+    def _passive_port(self, answer: str) -> int:
+        """The port that the ``answer`` to ``_passive_command`` tells."""
+        if self._ftp.af == socket.AF_INET6:
+            return ftplib.parse229(answer, self._control.getpeername())[1]
+        return ftplib.parse227(answer)[1]
+
     def _begin(self, *commands: str) -> "_Transfer":
         """A data channel, and on it what the last of ``commands`` begins."""
-        channel = socket.create_connection(self._ftp.makepasv(), self._settings.connect_timeout)
+        port = self._port or self._passive_port(*self._ask(self._passive_command))
+        self._port = None
+        # The host that we know, whatever the server says: behind NAT it often is wrong, and it may be a lie.
+        channel = socket.create_connection((self._control.getpeername()[0], port), self._settings.connect_timeout)
         try:
             # Else each small file waits for the server's delayed acknowledgement of the TLS handshake, 40 ms.
             channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

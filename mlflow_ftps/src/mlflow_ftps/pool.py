@@ -88,6 +88,13 @@ class Pool:
             self._changed.notify()
 
     def _give_back(self, connection: Connection, *, intact: bool) -> None:
+        if intact and self._open == len(self._idle) + 1:
+            # Transfers that come one by one are faster so; several at once fill each other's pauses, and might fill all
+            # ports of the server.
+            try:
+                connection.reserve()
+            except ftplib.all_errors:
+                intact = False
         if not intact:
             connection.close()
             self._free_place()
