@@ -103,10 +103,14 @@ class FtpServer(ABC):
     def passive_ports(self) -> int:
         """On how many ports the server waits for data channels."""
         listening = "0A"
-        sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-        inodes = {f"socket:[{columns[9]}]" for columns in sockets if columns[3] == listening}
-        open_files = {path.readlink() for pid in self._processes() for path in Path(f"/proc/{pid}/fd").iterdir()}
-        return len(inodes & set(map(str, open_files))) - 1  # one is for control connections
+        table = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        sockets = {f"socket:[{columns[9]}]" for columns in table if columns[3] == listening}
+        open_files = set()
+        for pid in self._processes():
+            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+                with suppress(FileNotFoundError):  # closed meanwhile
+                    open_files.add(str(descriptor.readlink()))
+        return len(sockets & open_files) - 1  # one is for control connections
 
     def _signal(self, number: signal.Signals) -> None:
         for process in self._processes():

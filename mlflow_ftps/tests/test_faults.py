@@ -19,6 +19,7 @@ import pytest
 from conftest import StartServer, only_plain, only_tls
 from ftp_servers import PASSWORD, USER, Certificate, FaultyPyftpdlib, FtpServer, free_port
 from mlflow.exceptions import MlflowException
+from mlflow_servers import wait_for
 
 from mlflow_ftps.repository import FTPArtifactRepository
 
@@ -248,11 +249,9 @@ def test_a_port_that_the_server_has_given_up_is_not_noticed(
 def test_an_idle_store_takes_up_one_port_at_most(own_server: FtpServer, own_store: FTPArtifactRepository) -> None:
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda i: own_store.log_artifact_from_stream(io.BytesIO(b"1"), f"{i}"), range(64)))
-    time.sleep(0.1)  # the server may still be at it
-    assert own_server.passive_ports() <= 1
+    wait_for(lambda: own_server.passive_ports() <= 1)
     own_store.log_artifact_from_stream(io.BytesIO(b"1"), "last")
-    time.sleep(0.1)
-    assert own_server.passive_ports() == 1
+    wait_for(lambda: own_server.passive_ports() == 1)
 
 
 @pytest.mark.usefixtures("short_limits")
