@@ -18,7 +18,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -33,7 +32,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "mlflow_ftps" / "tests"))
 
 import certificates
-from ftp_servers import PASSWORD, SERVERS, USER, FtpServer
+from ftp_servers import PASSWORD, SERVERS, USER, FtpServer, free_port
 from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
@@ -162,8 +161,7 @@ def _mlflow_server(base: Path, destination: str, environment: dict[str, str], *o
     plugin.mkdir()
     (plugin / "METADATA").write_text("Metadata-Version: 2.1\nName: benchmark\nVersion: 1\n")
     (plugin / "entry_points.txt").write_text(ENTRY_POINTS)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--port", str(port)),
         *("--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}", "--artifacts-destination", destination, *options),

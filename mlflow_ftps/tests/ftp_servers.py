@@ -36,6 +36,15 @@ def free_port(host: str = "127.0.0.1") -> int:
         return int(free.getsockname()[1])
 
 
+def process_tree(pid: int) -> list[int]:
+    """The process and its descendants, as far as they are running."""
+    pids = [pid]
+    for process in pids:
+        with suppress(FileNotFoundError):
+            pids += map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split())
+    return pids
+
+
 class FtpServer(ABC):
     """A server that keeps its files under ``directory``. ``limit``: connections it accepts at once, 0 for no limit."""
 
@@ -119,11 +128,7 @@ class FtpServer(ABC):
 
     def _processes(self) -> list[int]:
         """The server and its sessions, which may be in process groups of their own."""
-        processes = [self._process.pid] if self._process and self._process.poll() is None else []
-        for process in processes:
-            with suppress(FileNotFoundError):
-                processes += map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split())
-        return processes
+        return process_tree(self._process.pid) if self._process and self._process.poll() is None else []
 
     def _answers(self) -> bool:
         try:

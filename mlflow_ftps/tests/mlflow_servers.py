@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import requests
-from ftp_servers import PASSWORD, USER, Certificate, FtpServer, free_port
+from ftp_servers import PASSWORD, USER, Certificate, FtpServer, free_port, process_tree
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,7 @@ class MlflowServer:
 
     def peak_memory(self) -> int:
         """The most that one of the server's processes has ever used, in bytes."""
-        pids = [self.pid]
-        for pid in pids:
-            pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-        statuses = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
+        statuses = [Path(f"/proc/{pid}/status").read_text() for pid in process_tree(self.pid)]
         return max(int(match[1]) for status in statuses if (match := re.search(r"VmHWM:\s+(\d+)", status))) * 1024
 
 

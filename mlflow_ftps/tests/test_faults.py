@@ -234,6 +234,20 @@ def test_a_restart_between_two_uploads_is_not_noticed(own_server: FtpServer, own
     assert (own_server.directory / "file").exists()
 
 
+def test_a_server_that_stalls_between_two_uploads_is_an_error_in_time(
+    own_server: FtpServer, own_store: FTPArtifactRepository
+) -> None:
+    own_store.log_artifact_from_stream(io.BytesIO(b"1"), "first")
+    own_server.freeze()
+    start = time.monotonic()
+    with pytest.raises(MlflowException, match=r"Could not upload 'second' .*timed out") as error:
+        own_store.log_artifact_from_stream(io.BytesIO(b"1"), "second")
+    assert code(error) == 503
+    assert time.monotonic() - start < 6 * LIMIT
+    own_server.resume()
+    own_store.log_artifact_from_stream(io.BytesIO(b"1"), "third")
+
+
 @pytest.mark.parametrize("faulty_server", ["impatient"], indirect=True)
 def test_a_port_that_the_server_has_given_up_is_not_noticed(
     faulty_server: FtpServer, caplog: pytest.LogCaptureFixture
