@@ -5,16 +5,26 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: config_files
-short_description: Keep the configuration directory of one service
+short_description: Keep one configuration of a service
 description:
-  - Writes all the files of a directory in one step and removes those that are not listed, so that a service sees its
-    configuration and its secrets and nothing else.
-  - Each file is replaced as a whole; secrets are never shown, neither in a diff nor in a result nor in the host's log.
+  - Writes a directory with all the files of a configuration, so that a service sees its configuration and its secrets
+    and nothing else. One that does not exist yet appears whole or not at all.
+  - A directory that exists is repaired, file by file, each replaced as a whole, so that it stays the one that a
+    container has mounted.
+  - Secrets are never shown, neither in a diff nor in a result nor in the host's log. They belong to root and to a group
+    of the containers' own, which no user of the host is in.
 options:
   path:
-    description: The directory. It is created with mode 0755, its parents too.
+    description:
+      - The directory, named by the digest of what it holds, as the lookup C(config_listing) names it.
+      - The directory that it lies in is of one service, mode 0700; it is created too.
     type: path
     required: true
+  state:
+    description: V(absent) removes all configurations beside O(path), and the directory of the service once it is empty.
+    type: str
+    choices: [present, absent]
+    default: present
   files:
     description: Configuration files; a diff shows their contents.
     type: list
@@ -33,14 +43,6 @@ options:
         description: Its permissions, octal.
         type: str
         default: "0444"
-      uid:
-        description: Numeric user that owns it.
-        type: int
-        default: 0
-      gid:
-        description: Numeric group that owns it.
-        type: int
-        default: 0
   secrets:
     description: Files whose contents are never shown.
     type: list
@@ -51,7 +53,21 @@ options:
       mode:
         description: Its permissions, octal.
         type: str
-        default: "0400"
+        default: "0440"
+  secrets_gid:
+    description: Numeric group that may read the secrets.
+    type: int
+    default: 0
+  previous:
+    description: The directory that a diff compares with where O(path) does not exist yet.
+    type: path
+  obsolete:
+    description:
+      - Directories that no container has mounted any more, to be removed. Only such that lie beside O(path) are, and
+        the files of the layout that had no digests.
+    type: list
+    elements: path
+    default: []
 attributes:
   check_mode:
     support: full
@@ -68,21 +84,19 @@ author: mlflow-stack contributors
 EXAMPLES = r"""
 - name: Write the configuration of the FTP server
   config_files:
-    path: /etc/mlflow-stack/ftp
+    path: /etc/mlflow-stack/ftp/0a1b2c3d4e5f6071
     files:
       - {name: server.json, content: "{{ ftp_settings | to_nice_json }}"}
     secrets:
-      - {name: accounts.json, content: "{{ ftp_accounts | to_json }}", uid: 1000}
+      - {name: accounts.json, content: "{{ ftp_accounts | to_json }}"}
 """
 
 RETURN = r"""
-created:
-  description: Whether the directory was missing; a container that mounts the old one has to be made anew.
-  returned: always
-  type: bool
 """
 
 import os
+import re
+import shutil
 import stat
 import tempfile
 from pathlib import Path
@@ -90,7 +104,10 @@ from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
 
-DIRECTORY_MODE = 0o755
+OWNER = 0  # root's files, of root's group unless they are secrets
+SERVICE_MODE = 0o700  # on the host, secrets are for root alone
+DIRECTORY_MODE = 0o755  # in a container, for whoever it runs as
+DRAFT = ".draft-"
 
 
 class Module(AnsibleModule):  # type: ignore[misc]
@@ -106,7 +123,6 @@ class File(NamedTuple):
     name: str
     content: str
     mode: int
-    uid: int
     gid: int
     secret: bool
 
@@ -118,7 +134,7 @@ class File(NamedTuple):
             return False
         return (
             stat.S_ISREG(status.st_mode)
-            and (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (self.mode, self.uid, self.gid)
+            and (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (self.mode, OWNER, self.gid)
             and self.has_content_of(path)
         )
 
@@ -132,7 +148,7 @@ class File(NamedTuple):
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(self.content.encode())
-                os.fchown(file.fileno(), self.uid, self.gid)
+                os.fchown(file.fileno(), OWNER, self.gid)
                 os.fchmod(file.fileno(), self.mode)
                 os.fsync(file.fileno())
             remove_directory(path)
@@ -142,8 +158,8 @@ class File(NamedTuple):
             raise
 
 
-def parse(parameters: list[dict[str, Any]], secret: bool) -> list[File]:
-    """Files from the module's parameters. Raises ValueError for a name or a mode that cannot be."""
+def parse(parameters: list[dict[str, Any]], gid: int, secret: bool) -> list[File]:
+    """Files of a group from the module's parameters. Raises ValueError for a name or a mode that cannot be."""
     files = []
     for item in parameters:
         name = item["name"]
@@ -153,7 +169,7 @@ def parse(parameters: list[dict[str, Any]], secret: bool) -> list[File]:
             mode = int(item["mode"], 8)
         except ValueError:
             raise ValueError(f"The mode of {name} is '{item['mode']}': give it octal, as in \"0440\".") from None
-        files.append(File(name, item["content"], mode, item["uid"], item["gid"], secret))
+        files.append(File(name, item["content"], mode, gid, secret))
     return files
 
 
@@ -163,9 +179,12 @@ def remove_directory(path: Path) -> None:
         path.rmdir()
 
 
-def has_directory_mode(directory: Path) -> bool:
-    """Whether the directory is there and every service can enter it, whoever it runs as."""
-    return directory.is_dir() and stat.S_IMODE(directory.stat().st_mode) == DIRECTORY_MODE
+def has_mode(directory: Path, mode: int) -> bool:
+    """Whether the directory is there, with this mode and owned by root."""
+    if not directory.is_dir():
+        return False
+    status = directory.stat()
+    return (stat.S_IMODE(status.st_mode), status.st_uid) == (mode, OWNER)
 
 
 def description(mode: int, uid: int, gid: int, content: str) -> str:
@@ -192,27 +211,30 @@ def after(file: File, path: Path) -> str:
         content = "(secret)\n"
     else:
         content = "(secret, changed)\n"
-    return description(file.mode, file.uid, file.gid, content)
+    return description(file.mode, OWNER, file.gid, content)
 
 
-def difference(directory: Path, stray: list[str], changed: list[File]) -> list[dict[str, str]]:
-    """What a diff shows: the directory if it is not as it shall be, the files that change, those that go."""
-    rows = [
-        {
-            "before_header": str(directory / file.name),
-            "after_header": str(directory / file.name),
-            "before": before(directory / file.name, file.secret),
-            "after": after(file, directory / file.name),
-        }
-        for file in changed
-    ]
-    if not has_directory_mode(directory):
-        found = f"{stat.S_IMODE(directory.stat().st_mode):04o}\n" if directory.is_dir() else ""
-        header = f"{directory}/"
-        wanted = f"{DIRECTORY_MODE:04o}\n"
-        rows.insert(0, {"before_header": header, "after_header": header, "before": found, "after": wanted})
+def difference(directory: Path, compared: Path, stray: list[str], changed: list[File]) -> list[dict[str, str]]:
+    """What a diff shows: the directories that are not as they shall be, the files that change, those that go."""
+    rows = []
+    for path, mode in ((directory.parent, SERVICE_MODE), (directory, DIRECTORY_MODE)):
+        if not has_mode(path, mode):
+            found = f"{stat.S_IMODE(path.stat().st_mode):04o}\n" if path.is_dir() else ""
+            header = f"{path}/"
+            rows.append({"before_header": header, "after_header": header, "before": found, "after": f"{mode:04o}\n"})
+    for file in changed:
+        shown = before(compared / file.name, file.secret), after(file, compared / file.name)
+        if shown[0] != shown[1]:
+            rows.append(
+                {
+                    "before_header": str(compared / file.name),
+                    "after_header": str(directory / file.name),
+                    "before": shown[0],
+                    "after": shown[1],
+                }
+            )
     # What a stray file held is not known, it may have been a secret of an earlier version.
-    return rows + [{"before_header": str(directory / name), "before": "(removed)\n", "after": ""} for name in stray]
+    return rows + [{"before_header": str(compared / name), "before": "(removed)\n", "after": ""} for name in stray]
 
 
 def file_spec(mode: str, content: dict[str, Any]) -> dict[str, Any]:
@@ -225,31 +247,100 @@ def file_spec(mode: str, content: dict[str, Any]) -> dict[str, Any]:
             "name": {"type": "str", "required": True},
             "content": content,
             "mode": {"type": "str", "default": mode},
-            "uid": {"type": "int", "default": 0},
-            "gid": {"type": "int", "default": 0},
         },
     }
 
 
-def apply(directory: Path, wanted: list[File], check_mode: bool) -> dict[str, Any]:
+def make_directories(directory: Path) -> None:
+    """Make the directory of the service, for root alone, and those above it."""
+    directory.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.parent.mkdir(exist_ok=True)
+    for path, mode in ((directory.parent, SERVICE_MODE), (directory, DIRECTORY_MODE)):
+        if path.is_dir():
+            os.chown(path, OWNER, OWNER)
+            path.chmod(mode)  # whatever the umask of the host
+
+
+def write_whole(directory: Path, wanted: list[File]) -> None:
+    """Make a directory with all its files under another name first, so that it is never there in part."""
+    for leftover in directory.parent.glob(f"{DRAFT}*"):  # of a run that was killed; one runs at a time
+        shutil.rmtree(leftover)
+    draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=directory.parent))
+    for file in wanted:
+        file.write(draft / file.name)
+    draft.chmod(DIRECTORY_MODE)
+    draft.rename(directory)
+    flush(directory.parent)
+
+
+def flush(directory: Path) -> None:
+    """Let what was renamed in a directory outlive a loss of power."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def repair(directory: Path, stray: list[str], changed: list[File]) -> None:
+    """Put the files of a directory right that exists."""
+    for file in changed:
+        file.write(directory / file.name)
+    for name in stray:
+        remove_directory(directory / name)
+        (directory / name).unlink(missing_ok=True)
+
+
+def remove(path: Path, directory: Path) -> None:
+    """Remove a directory beside `directory`; of the service's own directory only the files. Nothing else is ours."""
+    if path.parent == directory.parent and path.is_dir():
+        shutil.rmtree(path)
+    elif path == directory.parent:
+        for file in path.iterdir():
+            if not file.is_dir() or file.is_symlink():
+                file.unlink()
+
+
+def is_configuration(path: Path) -> bool:
+    """Whether a directory is one that this module has made: by its name."""
+    return path.is_dir() and (path.name.startswith(DRAFT) or re.fullmatch(r"[0-9a-f]{16}", path.name) is not None)
+
+
+def apply_absent(directory: Path, check_mode: bool) -> dict[str, Any]:
+    """Remove all configurations of a service unless in check mode; the module's result. Raises OSError."""
+    service = directory.parent
+    found = sorted(path for path in service.iterdir() if is_configuration(path)) if service.is_dir() else []
+    if not check_mode:
+        for path in found:
+            shutil.rmtree(path)
+        if service.is_dir() and not any(service.iterdir()):
+            service.rmdir()
+    return {"changed": bool(found), "diff": [{"before_header": f"{path}/", "before": "(removed)\n"} for path in found]}
+
+
+def apply(
+    directory: Path, wanted: list[File], previous: Path | None, obsolete: list[Path], check_mode: bool
+) -> dict[str, Any]:
     """Compare, and unless in check mode, write; the module's result. Raises OSError."""
-    present = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
+    exists = directory.is_dir()
+    compared = directory if exists or not previous else previous
+    # The previous one may be of the layout that had no digests, and this one a directory in it.
+    present = {path.name for path in compared.iterdir() if exists or path.is_file()} if compared.is_dir() else set()
     stray = sorted(present - {file.name for file in wanted})
     changed = [file for file in wanted if not file.matches(directory / file.name)]
+    wrong = not has_mode(directory.parent, SERVICE_MODE) or not has_mode(directory, DIRECTORY_MODE)
     result = {
-        "changed": bool(stray or changed or not has_directory_mode(directory)),
-        "created": not directory.is_dir(),
-        "diff": difference(directory, stray, changed),
+        "changed": bool((stray and exists) or changed or wrong or obsolete),
+        "diff": difference(directory, compared, stray, changed),
     }
     if result["changed"] and not check_mode:
-        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # on the host, secrets are for root alone
-        directory.mkdir(exist_ok=True)
-        directory.chmod(DIRECTORY_MODE)  # whatever the umask of the host
-        for file in changed:
-            file.write(directory / file.name)
-        for name in stray:
-            remove_directory(directory / name)
-            (directory / name).unlink(missing_ok=True)
+        make_directories(directory)
+        if exists:
+            repair(directory, stray, changed)
+        else:
+            write_whole(directory, wanted)
+        for path in obsolete:
+            remove(path, directory)
     return result
 
 
@@ -258,18 +349,31 @@ def main() -> None:
     module = Module(
         argument_spec={
             "path": {"type": "path", "required": True},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "files": file_spec("0444", {"type": "str", "required": True}),
             "secrets": {
-                **file_spec("0400", {"type": "str", "required": True, "no_log": True}),
-                "no_log": False,  # the contents are, each; names and owners are not
+                **file_spec("0440", {"type": "str", "required": True, "no_log": True}),
+                "no_log": False,  # the contents are, each; names are not
             },
+            "secrets_gid": {"type": "int", "default": 0},
+            "previous": {"type": "path"},
+            "obsolete": {"type": "list", "elements": "path", "default": []},
         },
         supports_check_mode=True,
     )
-    directory = Path(module.params["path"])
+    parameters = module.params
+    directory = Path(parameters["path"])
+    previous = Path(parameters["previous"]) if parameters["previous"] else None
+    obsolete = [Path(path) for path in parameters["obsolete"]]
     try:
-        wanted = parse(module.params["files"], secret=False) + parse(module.params["secrets"], secret=True)
-        result = apply(directory, wanted, module.check_mode)
+        wanted = [
+            *parse(parameters["files"], OWNER, secret=False),
+            *parse(parameters["secrets"], parameters["secrets_gid"], secret=True),
+        ]
+        if parameters["state"] == "absent":
+            result = apply_absent(directory, module.check_mode)
+        else:
+            result = apply(directory, wanted, previous, obsolete, module.check_mode)
     except ValueError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

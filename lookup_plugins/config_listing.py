@@ -1,21 +1,23 @@
-"""Lookup of what a service's configuration directory looks like when it is as it shall be."""
+"""Lookup of where a service's configuration lies, and what it looks like when it is as it shall be."""
 
 from __future__ import annotations
 
 import hashlib
-from pathlib import PurePosixPath
+import json
 from typing import Any
 
 from ansible.plugins.lookup import LookupBase
 
 DOCUMENTATION = """
 name: config_listing
-short_description: What M(ansible.builtin.find) reports of a configuration directory that is as it shall be
+short_description: Where a configuration lies, and what M(ansible.builtin.find) reports of it when all is well
 description:
-  - With it, one look at all directories of a host tells which of them M(config_files) has to write.
+  - A configuration lies in a directory that is named by the digest of its files, so that a container that has mounted
+    it by that name has mounted these contents.
+  - With the listing, one look at all directories of a host tells which of them M(config_files) has to write.
 options:
   _terms:
-    description: The directory on the host.
+    description: The directory of the service on the host.
     required: true
     type: list
     elements: str
@@ -29,42 +31,57 @@ options:
     type: list
     elements: dict
     default: []
+  secrets_gid:
+    description: Numeric group that may read the secrets.
+    type: int
+    default: 0
 author: mlflow-stack contributors
 """
 
 EXAMPLES = """
 - ansible.builtin.debug:
-    msg: "{{ query('config_listing', '/etc/mlflow-stack/ftp', files=ftp_files, secrets=ftp_secrets) }}"
+    msg: "{{ lookup('config_listing', '/etc/mlflow-stack/ftp', files=ftp_files, secrets=ftp_secrets).path }}"
 """
 
 RETURN = """
 _raw:
-  description: Of each file C(path), C(mode), C(uid), C(gid) and C(checksum) (SHA-256), sorted by path.
+  description: >-
+    The C(path) of the directory, and its C(listing): of the directory of the service, of this one and of each file the
+    C(path), C(mode), C(uid), C(gid) and, of files, C(checksum) (SHA-256), sorted by path.
   type: list
   elements: dict
 """
 
+DIGEST_LENGTH = 16  # hexadecimal digits
 
-def entry(directory: str, file: dict[str, Any], mode: str) -> dict[str, Any]:
-    """One file, with the module's defaults for what it leaves out."""
+
+def entry(file: dict[str, Any], mode: str, gid: int) -> dict[str, Any]:
+    """One file, its path without the directory, with the module's defaults for what it leaves out."""
     return {
-        "path": str(PurePosixPath(directory, file["name"])),
+        "path": str(file["name"]),
         "mode": file.get("mode", mode),
-        "uid": int(file.get("uid", 0)),
-        "gid": int(file.get("gid", 0)),
+        "uid": 0,
+        "gid": gid,
         "checksum": hashlib.sha256(str(file["content"]).encode()).hexdigest(),
     }
 
 
+def describe(service: str, entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """The directory that holds these files, and the listing of it."""
+    entries = sorted(entries, key=lambda found: str(found["path"]))
+    path = f"{service}/{hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:DIGEST_LENGTH]}"
+    directories = [
+        {"path": service, "mode": "0700", "uid": 0, "gid": 0},
+        {"path": path, "mode": "0755", "uid": 0, "gid": 0},
+    ]
+    return {"path": path, "listing": directories + [file | {"path": f"{path}/{file['path']}"} for file in entries]}
+
+
 class LookupModule(LookupBase):  # type: ignore[misc]
-    """Listings of directories."""
+    """Directories and their listings."""
 
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: object) -> list[dict[str, Any]]:
         self.set_options(var_options=variables, direct=kwargs)
-        entries = [
-            entry(directory, file, mode)
-            for directory in terms
-            for option, mode in (("files", "0444"), ("secrets", "0400"))
-            for file in self.get_option(option)
-        ]
-        return sorted(entries, key=lambda found: str(found["path"]))
+        entries = [entry(file, "0444", 0) for file in self.get_option("files")]
+        entries += [entry(file, "0440", self.get_option("secrets_gid")) for file in self.get_option("secrets")]
+        return [describe(service, entries) for service in terms]

@@ -20,6 +20,7 @@ description:
   - The file's name ends in .txt, which keeps Ansible from reading it as an inventory where the directory lies in one.
   - A secret that does not exist yet is generated (letters and digits) and kept; one that exists is never overwritten.
   - In check mode nothing is written, the value of a missing secret is then a throw-away one.
+  - Where the variable C(stack_secrets_read_only) is true, a missing secret is empty and none is generated.
 options:
   _terms:
     description: Names of secrets; their files have the same names and .txt.
@@ -92,6 +93,8 @@ class LookupModule(LookupBase):  # type: ignore[misc]
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: object) -> list[str]:
         self.set_options(var_options=variables, direct=kwargs)
         directory = Path(self.get_option("directory"))
+        if (variables or {}).get("stack_secrets_read_only"):
+            return [read(path) if (path := directory / f"{name}.txt").exists() else "" for name in terms]
         check_mode = bool((variables or {}).get("ansible_check_mode"))
         return [self._secret(directory / f"{name}.txt", check_mode) for name in terms]
 

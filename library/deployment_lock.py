@@ -1,0 +1,140 @@
+#!/usr/bin/python
+"""Ansible module: one deployment at a time on a host."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: deployment_lock
+short_description: Let one run at a time change a host
+description:
+  - Takes or gives back the lock of a host, a file that says who holds it, since when and from where.
+  - A lock that another run holds is refused. One whose run has ended without giving it back is told apart where it
+    came from the same control node, and taken over; others are broken with O(break_lock).
+  - The lock lies in C(/run), which a restart of the host empties. In check mode nothing is locked.
+options:
+  state:
+    description: V(present) takes the lock, V(absent) gives it back. Taking it twice in a run changes nothing.
+    type: str
+    choices: [present, absent]
+    default: present
+  what:
+    description: What the run does, for the message that others get.
+    type: str
+    default: a deployment
+  break_lock:
+    description: Identity of the run, as the message shows it, whose lock is to be broken.
+    type: str
+    default: ""
+  path:
+    description: The file.
+    type: path
+    default: /run/mlflow-stack.lock
+  owner:
+    description: Who asks; the action plugin of the same name fills it in.
+    type: dict
+    required: true
+attributes:
+  action:
+    support: full
+    description: An action plugin knows the run on the control node.
+  check_mode:
+    support: full
+    description: Takes no lock.
+  diff_mode:
+    support: none
+    description: A lock is no state of the host.
+author: mlflow-stack contributors
+"""
+
+EXAMPLES = r"""
+- name: Let no other deployment in
+  deployment_lock:
+    what: site.yml
+"""
+
+RETURN = r"""
+holder:
+  description: Who holds the lock now; null when nobody does.
+  returned: always
+  type: dict
+"""
+
+import contextlib
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+Holder = dict[str, Any]
+
+
+def read(path: Path) -> Holder | None:
+    """Who holds the lock; None where there is none. One that cannot be read is held by somebody unknown."""
+    try:
+        holder: Holder = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return {"id": "unknown"}
+    return holder
+
+
+def take(path: Path, owner: Holder, break_lock: str) -> Holder:
+    """Make the lock, whole, unless it is there already; returns who holds it now."""
+    holder = read(path)
+    if holder and holder["id"] == break_lock:
+        # Renamed first, so that of two who break the same lock only one goes on with it.
+        broken = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(broken)
+            broken.unlink()
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    draft.write_text(json.dumps(owner))
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink()
+    return read(path) or owner
+
+
+def give_back(path: Path, owner: Holder) -> Holder | None:
+    """Remove the lock if it is this run's; returns who holds it now."""
+    holder = read(path)
+    if holder is None or holder["id"] != owner["id"]:
+        return holder
+    path.unlink(missing_ok=True)
+    return None
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "what": {"type": "str", "default": "a deployment"},
+            "break_lock": {"type": "str", "default": ""},
+            "path": {"type": "path", "default": "/run/mlflow-stack.lock"},
+            "owner": {"type": "dict", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    parameters = module.params
+    path, owner = Path(parameters["path"]), parameters["owner"] | {"what": parameters["what"]}
+    try:
+        if module.check_mode:
+            holder = read(path)
+        elif parameters["state"] == "present":
+            holder = take(path, owner, parameters["break_lock"])
+        else:
+            holder = give_back(path, owner)
+    except OSError as error:
+        module.fail_json(msg=f"The lock {path} cannot be kept: {error}.")
+    module.exit_json(changed=False, holder=holder)
+
+
+if __name__ == "__main__":
+    main()
