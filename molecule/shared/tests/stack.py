@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -118,16 +119,42 @@ class Stack:
         """When each service has started."""
         return {service: container["State"]["StartedAt"] for service, container in self.services().items()}
 
-    def deploy(self, *arguments: str, playbook: str = "site.yml") -> subprocess.CompletedProcess[str]:
-        """Run a playbook, the deployment itself if none is named, from this machine as its operator would."""
-        return subprocess.run(
+    def config(self, service: str) -> str:
+        """The directory on the host that a service has its configuration mounted from."""
+        mounts = self.services()[service]["Mounts"]
+        return next(str(mount["Source"]) for mount in mounts if mount["Destination"] == "/etc/mlflow-stack")
+
+    def begin(self, *arguments: str, playbook: str = "site.yml") -> subprocess.Popen[str]:
+        """Start a playbook, the deployment itself if none is named, from this machine as its operator would."""
+        return subprocess.Popen(
             ["ansible-playbook", f"--inventory={self.inventory}", *arguments, playbook],  # noqa: S607
             cwd=ROOT,
-            env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
-            capture_output=True,
+            env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
-            check=False,
+            start_new_session=True,
         )
+
+    def deploy(self, *arguments: str, playbook: str = "site.yml") -> subprocess.CompletedProcess[str]:
+        """Run a playbook to its end."""
+        run = self.begin(*arguments, playbook=playbook)
+        output, _ = run.communicate()
+        return subprocess.CompletedProcess(run.args, run.returncode, output, "")
+
+    def kill(self, how: signal.Signals, moment: str, *arguments: str) -> None:
+        """Begin a deployment, and send a signal to it with all its processes when a task begins."""
+        run = self.begin(*arguments)
+        assert run.stdout
+        output = []
+        for line in run.stdout:
+            output.append(line)
+            if line.startswith(f"TASK [{moment}"):
+                break
+        else:
+            raise AssertionError(f"The run has no task {moment}:\n" + "".join(output[-60:]))
+        os.killpg(run.pid, how)
+        run.communicate()
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> None:
