@@ -83,7 +83,7 @@ def mebibytes(low: int) -> Kind:
     return number(low, 4_194_304, "a number of MiB")
 
 
-def password(least: int = 12, most: int = 256) -> Kind:
+def password(least: int = 12, most: int = 256, *, ascii_only: bool = False) -> Kind:
     """A password that everything here can carry: a line of a file without a blank at its ends, a header, a form."""
 
     def fault(value: str) -> str | None:
@@ -92,6 +92,8 @@ def password(least: int = 12, most: int = 256) -> Kind:
             return f"has a character that cannot be seen (U+{ord(unseen):04X}): take it out"
         if value != value.strip():
             return "begins or ends with a blank, which not all programs keep: take it away"
+        if ascii_only and not value.isascii():
+            return "has letters beyond ASCII, which MLflow refuses on its routes for artifacts: use others"
         if len(value) < least:
             return f"has {len(value)} characters and needs {least}: set a longer one"
         if len(value.encode()) > most:
@@ -138,9 +140,10 @@ def local_directory(value: str) -> str | None:
 # Directories of the file system itself: what lies right in the first may be anybody's; what lies anywhere below the
 # others vanishes, or belongs to programs.
 SHARED = ("/", "/home", "/var", "/usr", "/usr/local")
-FOREIGN = tuple(
-    "/bin /boot /dev /lib /lib32 /lib64 /proc /run /sbin /sys /tmp /var/run /var/tmp "
-    "/etc/docker /etc/ssl /var/lib/docker".split()
+FOREIGN = (
+    *("/bin", "/boot", "/dev", "/lib", "/lib32", "/lib64", "/proc", "/run", "/sbin", "/sys", "/var/run"),
+    *("/tmp", "/var/tmp"),  # noqa: S108 (to refuse them)
+    *("/etc/docker", "/etc/ssl", "/var/lib/docker"),
 )
 
 
@@ -285,9 +288,9 @@ ROLE = text(
     "1 to 63 letters, digits, _ . or -, no digit first, and none of PostgreSQL's own (postgres, pg_…)",
 )
 ACCOUNT = text(
-    rf"(?! )[^:{INVISIBLE}]+(?<! )",
-    "the name of an account, on one line, without a colon and blanks at its ends",
+    r"(?! )[\x20-\x39\x3b-\x7e]+(?<! )", "an account's name in ASCII, without a colon and blanks at its ends"
 )
+MLFLOW_PASSWORD = password(ascii_only=True)
 
 # The kinds by name, the first that matches; a variable that none matches gets the kind of its type.
 KINDS: dict[str, Kind] = {
@@ -307,6 +310,9 @@ KINDS: dict[str, Kind] = {
     "serving_models.alias": ALIAS,
     "serving_models.port": number(1, 65535, "a port"),
     "mlflow_accounts.username": ACCOUNT,
+    "mlflow_accounts.password": MLFLOW_PASSWORD,
+    "mlflow_admin_password": MLFLOW_PASSWORD,
+    "*_mlflow_password": MLFLOW_PASSWORD,
     "example_model": SERVICE,
     "example_alias": ALIAS,
     "example_training_container": CONTAINER,
