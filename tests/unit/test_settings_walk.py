@@ -127,3 +127,12 @@ def test_numbers_and_booleans_as_text(name: str, inventory: Inventory) -> None:
         text = str(value).lower()
         assert inventory.refusals({name: text}) == []
         assert inventory.compute(RENDERED, {name: text}) == inventory.compute(RENDERED, {name: value})
+
+
+def test_names_that_the_deployment_itself_needs_are_always_allowed(inventory: Inventory) -> None:
+    """Issue line C: `mlflow_allowed_hosts` that forget them."""
+    for names in (["mlflow.example.org"], []):
+        assert inventory.refusals({"mlflow_allowed_hosts": names}) == []
+        server = inventory.compute(["mlflow_container"], {"mlflow_allowed_hosts": names})["mlflow_container"]
+        allowed = server["environment"]["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+        assert {f"{name}:*" for name in ("localhost", "127.0.0.1", "mlflow", *names)} <= set(allowed)
