@@ -14,13 +14,13 @@ help: ## Print this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 deploy: $(VENV)/.deploy ## Deploy the platform (INVENTORY=inventory/local is this machine) and prove that it works
-	ansible-playbook -i $(INVENTORY) $(BECOME) $(ARGS) site.yml
+	ansible-playbook -i "$(INVENTORY)" $(BECOME) $(ARGS) site.yml
 
 check: $(VENV)/.deploy ## Show what a deployment would change, without changing it
-	ansible-playbook -i $(INVENTORY) $(BECOME) $(ARGS) site.yml --check --diff
+	ansible-playbook -i "$(INVENTORY)" $(BECOME) $(ARGS) site.yml --check --diff
 
 compose: $(VENV)/.deploy ## Write compose.yaml for the platform onto its host
-	ansible-playbook -i $(INVENTORY) $(BECOME) $(ARGS) playbooks/compose.yml
+	ansible-playbook -i "$(INVENTORY)" $(BECOME) $(ARGS) playbooks/compose.yml
 
 test: lint molecule unit ## Test everything: lint, deployments to hosts made on the spot, unit tests
 

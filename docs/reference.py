@@ -1,4 +1,4 @@
-"""Write docs/reference.md, the list of all variables, from the roles' argument_specs and the wiring.
+"""Write docs/reference.md, the list of all variables, from the argument_specs and the wiring.
 
 python docs/reference.py            write it
 python docs/reference.py --check    only say whether it is up to date; exit status 1 where it is not
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,12 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference.md"
 WIRING = "playbooks/group_vars/all"
+STACK = "playbooks/meta/argument_specs.yml"
 LONGEST_DEFAULT = 60  # characters; what is longer is read where it stands
 
 HEAD = f"""\
-<!-- Written by docs/reference.py from roles/*/meta/argument_specs.yml and {WIRING}/. Change those, not this. -->
+<!-- Written by docs/reference.py from roles/*/meta/argument_specs.yml, {STACK} and {WIRING}/.
+     Change those, not this. -->
 # Reference: all variables
 
 Set a variable in your inventory, for example in `inventory/prod/group_vars/all.yml`: it wins over every default here.
@@ -66,9 +67,9 @@ def type_of(option: dict[str, Any]) -> str:
     return f"{kind}: {', '.join(option['choices'])}" if "choices" in option else kind
 
 
-def role_section(role: str, secrets: dict[str, Any], wiring: dict[str, Any]) -> str:
-    """The heading of one role and the table of its variables."""
-    spec = load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]["main"]
+def section(title: str, specs: str, secrets: dict[str, Any], wiring: dict[str, Any]) -> str:
+    """A heading and the table of the variables in a file of argument_specs."""
+    spec = load(specs)["argument_specs"]["main"]
     rows = [
         row(
             f"`{name}`",
@@ -78,32 +79,18 @@ def role_section(role: str, secrets: dict[str, Any], wiring: dict[str, Any]) -> 
         )
         for name, option in spec["options"].items()
     ]
-    head = [f"## {role}", "", f"{spec['short_description']}.", "", row("Variable", "Type", "Default", "What it is")]
-    return "\n".join([*head, row("---", "---", "---", "---"), *rows])
-
-
-def stack_section() -> str:
-    """The variables of the deployment as a whole: those of stack.yml that have a comment above them."""
-    path = f"{WIRING}/stack.yml"
-    values = load(path)
-    comments = re.findall(r"^# (.+)\n(stack_\w+):", (ROOT / path).read_text(), re.MULTILINE)
-    rows = [
-        row(
-            f"`{name}`",
-            code(values[name]) if len(code(values[name])) <= LONGEST_DEFAULT else f"in [{path}](../{path})",
-            text,
-        )
-        for text, name in comments
-    ]
-    head = ["## The deployment as a whole", "", row("Variable", "Default", "What it is")]
-    return "\n".join([*head, row("---", "---", "---"), *rows])
+    head = [f"## {title}", *([] if title == spec["short_description"] else ["", f"{spec['short_description']}."]), ""]
+    return "\n".join([*head, row("Variable", "Type", "Default", "What it is"), row("---", "---", "---", "---"), *rows])
 
 
 def render() -> str:
     """The whole page."""
     secrets, wiring = load(f"{WIRING}/secrets.yml"), load(f"{WIRING}/stack.yml") | load(f"{WIRING}/wiring.yml")
     roles = sorted(path.parent.parent.name for path in (ROOT / "roles").glob("*/meta/argument_specs.yml"))
-    sections = [stack_section(), *(role_section(role, secrets, wiring) for role in roles)]
+    sections = [
+        section("The deployment as a whole", STACK, secrets, wiring),
+        *(section(role, f"roles/{role}/meta/argument_specs.yml", secrets, wiring) for role in roles),
+    ]
     return "\n\n".join([HEAD.rstrip(), *sections]) + "\n"
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import functools
 import os
+import re
 import secrets
 import string
 from pathlib import Path
@@ -18,8 +21,10 @@ short_description: Read a secret of the deployment, generating it once
 description:
   - Each secret is a file of its own in O(directory), readable by its owner alone.
   - The file's name ends in .txt, which keeps Ansible from reading it as an inventory where the directory lies in one.
-  - A secret that does not exist yet is generated (letters and digits) and kept; one that exists is never overwritten.
-  - In check mode nothing is written, the value of a missing secret is then a throw-away one.
+  - A secret that does not exist yet is generated and kept; one that exists is never overwritten.
+  - A file that a person wrote has the secret on one line, without blanks at its ends. Anything else is refused, as
+    programs differ in what they would make of it.
+  - In check mode nothing is written, the value of a missing secret is then a throw-away one, the same within a task.
   - Where the variable C(stack_secrets_read_only) is true, a missing secret is empty and none is generated.
 options:
   _terms:
@@ -32,9 +37,14 @@ options:
     required: true
     type: path
   length:
-    description: Characters of a secret that is generated.
+    description: Characters of a text that is generated.
     default: 32
     type: int
+  format:
+    description: What is generated, V(text) of letters and digits or V(fernet), 32 random bytes in URL-safe base64.
+    default: text
+    choices: [text, fernet]
+    type: str
 author: mlflow-stack contributors
 """
 
@@ -56,15 +66,40 @@ ALPHABET = string.ascii_letters + string.digits
 def read(path: Path) -> str:
     """The secret in a file, without the line's end that an editor may have added.
 
-    Raises AnsibleLookupError where it is empty or cannot be read.
+    Raises AnsibleLookupError where it cannot be read, or is not one line without blanks at its ends.
     """
     try:
-        value = path.read_text().rstrip("\r\n")
+        value = re.sub(r"\r?\n\Z", "", path.read_bytes().decode())
     except (OSError, UnicodeDecodeError) as error:
         raise AnsibleLookupError(f"The secret {path} cannot be read: {error}.") from None
-    if not value:
-        raise AnsibleLookupError(f"The secret {path} is empty: write the password into it, or remove the file.")
+    if fault := fault_of(value):
+        raise AnsibleLookupError(
+            f"The secret {path} {fault}: write the secret alone into it, on one line. Where a platform runs, that is "
+            "the one that it was deployed with, as your copy of the directory has it."
+        )
     return value
+
+
+def fault_of(value: str) -> str | None:
+    """What is wrong with a secret, in words that follow its name; None where nothing is."""
+    if not value.strip("\ufeff \t\r\n"):
+        return "is empty"
+    if value.startswith("\ufeff"):
+        return "begins with a byte order mark, which some editors write"
+    if len(f"{value}.".splitlines()) > 1:
+        return "has several lines"
+    if value != value.strip():
+        return "begins or ends with a blank"
+    return None
+
+
+@functools.cache
+def generate(path: Path, form: str, length: int) -> str:
+    """A new value for a file; asked again for the same file, the process gets the same."""
+    del path
+    if form == "fernet":
+        return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+    return "".join(secrets.choice(ALPHABET) for _ in range(length))
 
 
 def create(path: Path, value: str) -> None:
@@ -100,7 +135,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
 
     def _secret(self, path: Path, check_mode: bool) -> str:
         if not path.exists():
-            value = "".join(secrets.choice(ALPHABET) for _ in range(self.get_option("length")))
+            value = generate(path, self.get_option("format"), self.get_option("length"))
             if check_mode:
                 return value
             create(path, value)

@@ -9,4 +9,5 @@ import ansible.module_utils
 
 REPO = Path(__file__).parents[1]
 ansible.module_utils.__path__.append(str(REPO / "module_utils"))
+sys.path.insert(0, str(REPO / "action_plugins"))
 sys.path.insert(0, str(REPO / "library"))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from ansible.errors import AnsibleLookupError
+from cryptography.fernet import Fernet
 from lookups import REPO, lookup
 
 CONTEXT = multiprocessing.get_context("fork")
@@ -61,9 +62,9 @@ def test_length_is_chosen(directory: Path) -> None:
 def test_what_a_person_wrote_is_kept_as_it_is(directory: Path) -> None:
     directory.mkdir(parents=True)
     path = directory / "password.txt"
-    path.write_bytes("  pässword with spaces \r\n".encode())
+    path.write_bytes("pässword with spaces\r\n".encode())
     before = path.stat()
-    assert secret(directory) == "  pässword with spaces "
+    assert secret(directory) == "pässword with spaces"
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
 
 
@@ -77,14 +78,48 @@ def test_check_mode_reads_what_there_is(directory: Path) -> None:
     assert secret(directory, check_mode=True) == value
 
 
-def test_empty_secret(directory: Path) -> None:
+def test_check_mode_makes_up_one_value_for_a_secret(directory: Path) -> None:
+    """Two variables that hold the same secret agree."""
+    assert secret(directory, check_mode=True) == secret(directory, check_mode=True)
+    assert secret(directory, check_mode=True) != secret(directory, "other", check_mode=True)
+
+
+def test_a_key_for_fernet(directory: Path) -> None:
+    value = secret(directory, format="fernet")
+    assert Fernet(value).decrypt(Fernet(value).encrypt(b"a secret")) == b"a secret"
+    assert secret(directory, format="fernet") == value
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("", "is empty"),
+        ("\n", "is empty"),
+        (" \t\n", "is empty"),
+        ("\ufeff", "is empty"),
+        ("\ufeffpassword\n", "begins with a byte order mark, which some editors write"),
+        ("one\ntwo\n", "has several lines"),
+        ("one\r\ntwo", "has several lines"),
+        ("password\n\n", "has several lines"),
+        ("\npassword\n", "has several lines"),
+        (" password\n", "begins or ends with a blank"),
+        ("password \r\n", "begins or ends with a blank"),
+        ("password\t", "begins or ends with a blank"),
+        ("password\u00a0\n", "begins or ends with a blank"),
+    ],
+)
+def test_a_file_that_holds_something_else(directory: Path, content: str, fault: str) -> None:
+    """Issue lines A8 and C; and A2: to remove a file that data hangs on is no advice."""
     directory.mkdir(parents=True)
     path = directory / "password.txt"
-    path.write_text("\n")
+    path.write_bytes(content.encode())
     with pytest.raises(AnsibleLookupError) as caught:
         secret(directory)
-    assert caught.value.message == f"The secret {path} is empty: write the password into it, or remove the file."
-    assert path.read_text() == "\n"
+    assert caught.value.message == (
+        f"The secret {path} {fault}: write the secret alone into it, on one line. Where a platform runs, that is "
+        "the one that it was deployed with, as your copy of the directory has it."
+    )
+    assert path.read_bytes() == content.encode()
 
 
 def test_secret_that_cannot_be_read(directory: Path) -> None:

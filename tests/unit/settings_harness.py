@@ -1,0 +1,75 @@
+"""The project's variables as Ansible computes them, for the tests of what may be set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
+from ansible.template import Templar, trust_as_template
+from lookups import REPO
+from validate_settings import HANDED_OVER, load_options, refuse_all, sentence, sources_of
+
+init_plugin_loader()
+
+ROLES = sorted(path.parent.parent.name for path in REPO.glob("roles/*/meta/argument_specs.yml"))
+OPTIONS = load_options(REPO)
+GROUPS = {group: ["localhost"] for group in ("postgres", "ftp", "mlflow", "jupyter", "serving", "portainer")}
+# What a run finds out on its host.
+FOUND: dict[str, Any] = {
+    "ansible_facts": {},
+    "groups": GROUPS,
+    "inventory_hostname": "localhost",
+    "stack_root": str(REPO),
+    "image_origin_used": "distro",
+    "docker_containers": {},
+    "docker_images": [],
+}
+LOADER = DataLoader()
+
+
+def load(pattern: str) -> dict[str, Any]:
+    """The variables in YAML files of the project."""
+    found: dict[str, Any] = {}
+    for path in sorted(REPO.glob(pattern)):
+        found |= LOADER.load_from_file(str(path), cache="none", trusted_as_template=True) or {}
+    return found
+
+
+# From the weakest to the strongest.
+DEFAULTS, WIRING, INNER = (
+    load("roles/*/defaults/main.yml"),
+    load("playbooks/group_vars/all/*.yml"),
+    load("roles/*/vars/main.yml"),
+)
+
+
+class Inventory:
+    """An inventory of this machine with everything on it, whose secrets are generated already."""
+
+    def __init__(self, directory: Path) -> None:
+        self.wiring = DEFAULTS | WIRING | {"inventory_dir": str(directory)}
+        self.compute(OPTIONS, {}, check_mode=False)
+        self.values = self.compute(set(OPTIONS) - set(HANDED_OVER), {})
+
+    def compute(self, names: Iterable[str], given: dict[str, Any], *, check_mode: bool = True) -> dict[str, Any]:
+        """The values of variables, with those that the user gives. Raises AnsibleError."""
+        variables = self.wiring | given | INNER | FOUND | {"ansible_check_mode": check_mode}
+        templar = Templar(LOADER, variables=variables)
+        return {name: templar.template(trust_as_template(f"{{{{ {name} }}}}")) for name in names}
+
+    def refusals(self, given: dict[str, Any]) -> list[str]:
+        """What the preflight says of variables that the user gives."""
+        definitions = self.wiring | given
+        values = self.values | given
+        uncomputable = {}
+        for name in [name for name in self.values if name not in given and sources_of(name, definitions) & set(given)]:
+            try:
+                values |= self.compute([name], given)
+            except AnsibleError as error:
+                del values[name]
+                uncomputable[name] = sentence(name, error)
+        return refuse_all(values, OPTIONS, GROUPS, uncomputable, definitions)

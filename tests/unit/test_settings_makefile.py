@@ -1,0 +1,18 @@
+"""make hands the inventory on as it was given."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+
+import pytest
+from lookups import REPO
+
+
+@pytest.mark.parametrize("target", ["deploy", "check", "compose"])
+def test_an_inventory_with_a_blank_in_its_path(target: str) -> None:
+    """Issue line C."""
+    command = ["make", "--dry-run", target, "INVENTORY=my inventories/prod"]
+    told = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=True).stdout
+    words = shlex.split(next(line for line in told.splitlines() if line.startswith("ansible-playbook ")))
+    assert words[1:3] == ["-i", "my inventories/prod"]

@@ -1,0 +1,355 @@
+"""What the preflight says of settings that cannot work, word for word, and what it lets pass."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from lookups import REPO
+from settings_harness import OPTIONS, Inventory
+from validate_settings import HANDED_OVER, KINDS, KINDS_OF_TYPES, TYPES, nearest, refuse_names
+
+ADMIN = {"username": "admin", "password": "a good password", "admin": True}
+MODEL = {"name": "wine-quality", "model": "wine-quality", "alias": "champion", "port": 5002}
+
+
+@pytest.fixture(scope="module")
+def inventory(tmp_path_factory: pytest.TempPathFactory) -> Inventory:
+    return Inventory(tmp_path_factory.mktemp("inventory"))
+
+
+def accounts(inventory: Inventory, *others: dict[str, Any], without: str = "") -> list[dict[str, Any]]:
+    """The accounts that there are by default, but one, and more."""
+    return [account for account in inventory.values["mlflow_accounts"] if account["username"] != without] + [*others]
+
+
+def test_the_defaults_pass(inventory: Inventory) -> None:
+    assert inventory.refusals({}) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("mlflow_port", 0, "mlflow_port is 0: it must be a port from 1 to 65535."),
+        ("mlflow_port", -1, "mlflow_port is -1: it must be a port from 1 to 65535."),
+        ("mlflow_port", "70000", "mlflow_port is 70000: it must be a port from 1 to 65535."),
+        ("mlflow_port", "5000 ", 'mlflow_port is "5000 ": it must be a whole number, without quotes.'),
+        ("mlflow_port", None, "mlflow_port is null: it must be a whole number."),
+        ("mlflow_port", True, "mlflow_port is true: it must be a whole number."),
+        ("mlflow_port", 5000.0, "mlflow_port is 5000.0: it must be a whole number."),
+        ("jupyter_port", 5000, "jupyter_port is 5000, and so is mlflow_port: give each a port of its own."),
+        (
+            "serving_models",
+            [MODEL, MODEL | {"name": "other"}],
+            "the port of other in serving_models is 5002, and so is the port of wine-quality in serving_models: "
+            "give each a port of its own.",
+        ),
+        (
+            "serving_models",
+            [MODEL, MODEL | {"port": 5003}],
+            "serving_models has 2 entries with the name wine-quality: give each its own.",
+        ),
+        (
+            "serving_models",
+            [MODEL | {"model": "wine/quality"}],
+            'serving_models, entry 1, model, is "wine/quality": it must be the name of a registered model, '
+            "of letters, digits, blanks and _ . - + ( ).",
+        ),
+        (
+            "serving_models",
+            [MODEL | {"prot": 1}],
+            'serving_models, entry 1, has "prot", which is unknown (did you mean port?): '
+            "it may have name, model, alias, port.",
+        ),
+        (
+            "serving_models",
+            [{key: MODEL[key] for key in ("name", "model", "alias")}],
+            "serving_models, entry 1, lacks port: Port on the host.",
+        ),
+        (
+            "serving_models",
+            [MODEL | {"port": "5002"}],
+            'serving_models, entry 1, port, is "5002": it must be a whole number, without quotes.',
+        ),
+        ("ftp_password", 123456789012, "ftp_password is a number: it must be text, so put it in quotes."),
+        ("ftp_password", True, "ftp_password is true or false: it must be text, so put it in quotes."),
+        ("ftp_password", None, "ftp_password is null: it must be text, so put it in quotes."),
+        ("ftp_password", "", "ftp_password is empty: set it, or leave it out."),
+        ("ftp_password", "short", "ftp_password has 5 characters and needs 12: set a longer one."),
+        ("ftp_password", "x" * 257, "ftp_password has 257 bytes and must not have more than 256: set a shorter one."),
+        ("ftp_password", "twelve\tletters", "ftp_password has a character that cannot be seen (U+0009): take it out."),
+        ("ftp_password", "twelve\nletters", "ftp_password has a character that cannot be seen (U+000A): take it out."),
+        (
+            "ftp_password",
+            " twelve letters",
+            "ftp_password begins or ends with a blank, which not all programs keep: take it away.",
+        ),
+        (
+            "portainer_admin_password",
+            "ü" * 40,
+            "portainer_admin_password has 80 bytes and must not have more than 72: set a shorter one.",
+        ),
+        ("mlflow_workers", "many", 'mlflow_workers is "many": it must be a whole number, without quotes.'),
+        ("mlflow_workers", 99, "mlflow_workers is 99: it must be a whole number from 1 to 16."),
+        (
+            "mlflow_workers",
+            12,
+            "mlflow_memory_mb is 2048 and 12 processes (mlflow_workers) need 3328: raise it, or lower mlflow_workers.",
+        ),
+        (
+            "mlflow_metrics_enabled",
+            "never",
+            'mlflow_metrics_enabled is "never": it must be true or false, without quotes.',
+        ),
+        ("mlflow_allowed_hosts", "localhost", 'mlflow_allowed_hosts is "localhost": it must be a list, as [one, two].'),
+        (
+            "mlflow_allowed_hosts",
+            ["mlflow.example.org:5000"],
+            'mlflow_allowed_hosts, entry 1, is "mlflow.example.org:5000": it must be a host\'s name or address in '
+            "small letters, without a port, as browsers send it (xn--… for other letters).",
+        ),
+        ("image_origin", "elsewhere", 'image_origin is "elsewhere": it must be one of auto, upstream, distro.'),
+        (
+            "mlflow_bind_address",
+            "localhost",
+            'mlflow_bind_address is "localhost": it must be an IPv4 address, as 127.0.0.1 or 0.0.0.0.',
+        ),
+        ("postgres_settings", [], "postgres_settings is []: it must be a mapping, as {name: value}."),
+        (
+            "postgres_settings",
+            {"work-mem": 1},
+            'postgres_settings has "work-mem": it must have names of settings as in postgresql.conf, in lower case.',
+        ),
+        (
+            "postgres_settings",
+            {"work_mem": None},
+            "postgres_settings has work_mem as null: it must be text on one line, a number, true or false.",
+        ),
+        (
+            "postgres_settings",
+            {"port": 5433},
+            "postgres_settings has port, which the deployment sets itself: take it out.",
+        ),
+        (
+            "stack_name",
+            "My Stack",
+            'stack_name is "My Stack": it must be 1 to 40 small letters, digits, _ or -, with a letter or digit first.',
+        ),
+        (
+            "ftp_passive_ports",
+            [30000],
+            "ftp_passive_ports is [30000]: it must be two ports, the first and the last, as [30000, 30099].",
+        ),
+        (
+            "image_archives_dir",
+            "/nowhere",
+            'image_archives_dir is "/nowhere", which is no directory on the control node: make it, or unset it.',
+        ),
+        (
+            "container_project",
+            "other",
+            "container_project is other and stack_name is mlflow-stack: set stack_name alone.",
+        ),
+        (
+            "jupyter_mlflow_password",
+            "mlflow_accounts has another",
+            "",
+        ),
+    ],
+)
+def test_what_is_said_of_one_setting(inventory: Inventory, name: str, value: object, sentence: str) -> None:
+    """Issue line C."""
+    assert inventory.refusals({name: value}) == [sentence] * bool(sentence)
+
+
+SHARED = "/ /etc /srv /home /var /usr /opt /root /tmp /mlflow-stack /home/anna /var/lib /usr/local"
+FOREIGN = "/tmp/x /run/x /proc/1 /etc/docker /var/lib/docker /var/lib/docker/volumes"  # noqa: S108 (none is used)
+NO_PATH = [
+    "",
+    " ",
+    "etc/mlflow-stack",
+    "/etc/mlflow-stack/",
+    "//etc/x",
+    "/etc/../srv/x",
+    "/etc/./x",
+    "/srv/a b",
+    "/srv/a:b",
+]
+
+
+@pytest.mark.parametrize("root", [*SHARED.split(), *FOREIGN.split(), *NO_PATH])
+def test_a_root_that_is_not_the_deployments_own(inventory: Inventory, root: str) -> None:
+    """Issue line B4."""
+    refusals = inventory.refusals({"stack_config_root": root})
+    assert [refusal.split()[0] for refusal in refusals] == ["stack_config_root"]
+
+
+@pytest.mark.parametrize(
+    "root", ["/etc/mlflow-stack", "/srv/mlflow", "/opt/ml/config", "/home/anna/mlflow", "/var/lib/mlflow"]
+)
+def test_a_root_of_its_own(inventory: Inventory, root: str) -> None:
+    assert inventory.refusals({"stack_config_root": root}) == []
+
+
+def test_accounts(inventory: Inventory) -> None:
+    """Issue line C: no administrator, alike, short or missing passwords, admin: "no", without those of services."""
+
+    def said(accounts: object) -> list[str]:
+        return inventory.refusals({"mlflow_accounts": accounts})
+
+    assert said(accounts(inventory, {"username": "anna", "password": 'it\'s "100%" \\o/ #;', "admin": False})) == []
+    assert said([]) == ["mlflow_accounts is empty: set it, or leave it out."]
+    assert said(accounts(inventory, without="admin")) == [
+        "mlflow_accounts has no administrator: give one account admin: true."
+    ]
+    assert said(accounts(inventory, ADMIN)) == ["mlflow_accounts has 2 entries for admin: leave one."]
+    assert said(accounts(inventory, without="serving")) == [
+        "mlflow_accounts lacks serving, the account of serving_mlflow_user: "
+        "add it, or set serving_mlflow_user to one that is there."
+    ]
+    assert said(
+        accounts(inventory, {"username": "jupyter", "password": "another password", "admin": False}, without="jupyter")
+    ) == [
+        "jupyter_mlflow_password is not the password that mlflow_accounts has for jupyter: set both alike.",
+        "example_mlflow_password is not the password that mlflow_accounts has for jupyter: set both alike.",
+    ]
+    assert said([ADMIN | {"password": "x"}]) == [
+        "mlflow_accounts, entry 1, password, has 1 characters and needs 12: set a longer one."
+    ]
+    assert said([ADMIN | {"password": 123456789012}]) == [
+        "mlflow_accounts, entry 1, password, is a number: it must be text, so put it in quotes."
+    ]
+    assert said([ADMIN | {"password": "zwölf Buchstaben"}]) == [
+        "mlflow_accounts, entry 1, password, has letters beyond ASCII, "
+        "which MLflow refuses on its routes for artifacts: use others."
+    ]
+    assert said([{"username": "admin", "admin": True}]) == [
+        "mlflow_accounts, entry 1, lacks password: Its password, of at least 12 characters."
+    ]
+    assert said([ADMIN | {"admin": "no"}]) == [
+        "mlflow_accounts, entry 1, admin, is text: it must be true or false, without quotes."
+    ]
+    assert said([ADMIN | {"username": "a:b"}]) == [
+        "mlflow_accounts, entry 1, username, is not as it should be: "
+        "it must be an account's name in ASCII, without a colon and blanks at its ends."
+    ]
+
+
+def test_a_fault_is_told_once(inventory: Inventory) -> None:
+    """What is computed from a bad setting is not refused too; all bad ones are told at once."""
+    assert inventory.refusals({"mlflow_port": 70000, "ftp_password": "short", "mlflow_workers": 0}) == [
+        "ftp_password has 5 characters and needs 12: set a longer one.",
+        "mlflow_port is 70000: it must be a port from 1 to 65535.",
+        "mlflow_workers is 0: it must be a whole number from 1 to 16.",
+    ]
+
+
+def test_ports_alike_on_addresses_of_their_own(inventory: Inventory) -> None:
+    assert inventory.refusals({"jupyter_port": 5000, "jupyter_bind_address": "127.0.0.2"}) == []
+    assert len(inventory.refusals({"jupyter_port": 5000, "jupyter_bind_address": "0.0.0.0"})) == 1
+
+
+def test_secrets_that_are_open_to_others(tmp_path: Path) -> None:
+    """Issue line C: a world-writable secrets directory."""
+    inventory = Inventory(tmp_path)
+    secrets = tmp_path / "secrets"
+    assert inventory.refusals({}) == []
+    secrets.chmod(0o777)
+    (secrets / "ftp_password.txt").chmod(0o640)
+    assert inventory.refusals({}) == [
+        f"{secrets} (stack_secrets_dir) is open to others than its owner (mode 0777): chmod 700 {secrets}",
+        f"{secrets}/ftp_password.txt (stack_secrets_dir) is open to others than its owner (mode 0640): "
+        f"chmod 600 {secrets}/ftp_password.txt",
+    ]
+
+
+def test_no_secret_is_told(inventory: Inventory) -> None:
+    """A bad value of a variable with no_log is in none of the sentences."""
+    secret = "Xyzzy\n"
+    for name, option in OPTIONS.items():
+        if option.get("no_log") and name not in HANDED_OVER:
+            values = [secret, [secret], {"password": secret}, [{"username": "x", "password": secret, "admin": secret}]]
+            assert [s for value in values for s in inventory.refusals({name: value}) if "Xyzzy" in s] == []
+
+
+def test_names_that_nothing_knows() -> None:
+    """Issue line C: a misspelt variable."""
+    given = ["mlflow_prot", "ansible_host", "my_port", "mlflow_port", "docker_users", "image_name", "__mlflow_x"]
+    assert list(refuse_names(given, ["mlflow_port", "mlflow_workers"], ["mlflow", "docker"], ["docker_users"])) == [
+        "image_name is set, and is no setting, roles hand it to each other: take it away.",
+        "mlflow_prot is set, and nothing knows it (did you mean mlflow_port?): correct its name, or, if it is one of "
+        "your own, put it into the list stack_other_variables.",
+    ]
+    assert nearest("docker_compose_version", ["mlflow_port"]) == ""
+
+
+def test_every_type_and_every_kind_is_in_use() -> None:
+    """An option of a type that is not checked would be let pass, and a kind that nothing has would be dead."""
+    from fnmatch import fnmatchcase
+
+    names = {*OPTIONS, *(f"{name}.{key}" for name, option in OPTIONS.items() for key in option.get("options", {}))}
+    assert {option["type"] for option in OPTIONS.values()} <= set(TYPES)
+    assert {option["elements"] for option in OPTIONS.values() if option["type"] == "list"} <= set(KINDS_OF_TYPES)
+    assert [kind for kind in KINDS if not any(fnmatchcase(name, kind) for name in names)] == []
+
+
+PLAYBOOK = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - validate_settings:
+"""
+
+
+def preflight(inventory: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the action in a play of the project, with a group for each service."""
+    playbook = REPO / "playbooks" / f".{inventory.name}.yml"
+    (inventory / "hosts.yml").write_text(
+        yaml.safe_dump(
+            {"all": {"hosts": {"here": {"ansible_connection": "local"}}, "children": {"ours": {"hosts": {"here": {}}}}}}
+        )
+    )
+    playbook.write_text(PLAYBOOK)
+    try:
+        command = [sys.executable, "-m", "ansible.cli.playbook", "-i", str(inventory), *options, str(playbook)]
+        return subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
+    finally:
+        playbook.unlink()
+
+
+def test_in_a_playbook(tmp_path: Path) -> None:
+    """Variables of files, of the inventory itself and of the command line are looked at; nothing is generated."""
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "host_vars").mkdir()
+    (tmp_path / "group_vars/ours.yml").write_text("mlflow_prot: 1\nmlflow_memory_mb: none\n")
+    (tmp_path / "host_vars/here.yml").write_text("jupyter_prot: 1\n")
+    (tmp_path / "secrets").mkdir(mode=0o700)
+    (tmp_path / "secrets/ftp_password.txt").write_text("one\ntwo\n")
+    (tmp_path / "secrets/ftp_password.txt").chmod(0o600)
+
+    answer = preflight(tmp_path, "-e", "serving_mdoels=1", "-e", '{"ftp_usr": "x"}', "-e", "jupyter_password='a{{b}}c'")
+
+    words = " ".join((answer.stdout + answer.stderr).split())
+    assert answer.returncode == 2
+    for part in (
+        "mlflow_prot is set, and nothing knows it (did you mean mlflow_port?)",
+        "jupyter_prot is set, and nothing knows it (did you mean jupyter_port?)",
+        "serving_mdoels is set, and nothing knows it (did you mean serving_models?)",
+        "ftp_usr is set, and nothing knows it (did you mean ftp_user?)",
+        'mlflow_memory_mb is "none": it must be a whole number, without quotes.',
+        f"The secret {tmp_path}/secrets/ftp_password.txt has several lines",
+        "jupyter_password cannot be computed: 'b' is undefined. Text with {{ or {% in it is written with the tag",
+    ):
+        assert part in words
+    assert len({line for line in answer.stdout.splitlines() if line.startswith("        - ")}) == 7
+    assert [path.name for path in (tmp_path / "secrets").iterdir()] == ["ftp_password.txt"]
+
+
+def test_a_first_deployment_passes_and_generates_nothing(tmp_path: Path) -> None:
+    answer = preflight(tmp_path, "-e", '{"stack_other_variables": ["docker_users"], "docker_users": []}')
+    assert answer.returncode == 0, answer.stdout
+    assert not (tmp_path / "secrets").exists()
