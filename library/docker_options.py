@@ -243,7 +243,8 @@ def complaint(options: Options, name: Path) -> str:
         if "unknown flag" in answer.stderr:
             os.chown(draft, NOBODY, NOBODY)
             answer = ask(dockerd, f"--config-file={draft}", user=NOBODY)
-        said = (answer.stderr.strip().splitlines() or [""])[-1].replace(str(draft), str(name))
+        said: str = (answer.stderr.strip().splitlines() or [""])[-1].replace(str(draft), str(name))
+        said = said.removeprefix(f"unable to configure the Docker daemon with file {name}: ")
     return "" if answer.returncode == 0 or "needs to be started with root" in said else said
 
 
@@ -272,7 +273,10 @@ def check(options: Options, own: Options, file: Path) -> None:
         return
     if complaint(own, file):
         raise OptionsError(f"The Docker engine refuses {file} of this host: {said}. Repair that file.")
-    raise OptionsError(f"The Docker engine refuses docker_daemon_options: {said}. Correct the option, or remove it.")
+    raise OptionsError(
+        f"The Docker engine refuses docker_daemon_options (or docker_registry_mirrors): {said}."
+        " Correct the option, or remove it."
+    )
 
 
 def environment_text(environment: dict[str, str]) -> str:
