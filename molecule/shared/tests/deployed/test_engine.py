@@ -142,6 +142,7 @@ def test_a_firewall_that_is_loaded_anew_does_not_open_it(stack: Stack, neighbour
         stack.wait_until_healthy(started_after=before)
 
 
+@pytest.mark.once
 def test_what_is_published_to_all_stays_so(stack: Stack, neighbour: Neighbour) -> None:
     """Issue line B3: without another deployment; and containers reach each other and what is outside."""
     jupyter = stack.services()["jupyter"]
@@ -180,7 +181,13 @@ def with_options(stack: Stack, options: dict[str, Any]) -> subprocess.CompletedP
 
 
 @pytest.mark.parametrize(
-    "options", [{"no-such-option": True}, {"dns": "1.1.1.1"}, {"data-root": "srv"}], ids=json.dumps
+    "options",
+    [
+        {"no-such-option": True},
+        pytest.param({"dns": "1.1.1.1"}, marks=pytest.mark.once),
+        pytest.param({"data-root": "srv"}, marks=pytest.mark.once),
+    ],
+    ids=json.dumps,
 )
 def test_an_option_that_the_engine_refuses_changes_nothing(stack: Stack, options: dict[str, Any]) -> None:
     """Issue line B5."""
@@ -194,6 +201,7 @@ def test_an_option_that_the_engine_refuses_changes_nothing(stack: Stack, options
     assert (stack.started_at(), stack.run("cat /etc/docker/daemon.json")) == before
 
 
+@pytest.mark.once
 def test_a_file_of_the_hosts_own_that_is_not_json_is_refused(stack: Stack) -> None:
     """Issue line B5."""
     kept = stack.run("cat /etc/docker/daemon.json")
@@ -222,6 +230,7 @@ def test_an_engine_that_does_not_start_with_its_options_gets_the_old_ones_back(s
     stack.wait_until_healthy(started_after=before)
 
 
+@pytest.mark.once
 def test_an_option_holds_and_is_taken_back(stack: Stack) -> None:
     """Issue line B5, and "no decision may hang on a fact that dies with the run"."""
 
