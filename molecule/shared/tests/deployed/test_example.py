@@ -125,8 +125,7 @@ def test_the_model_is_served_without_mlflow(stack: Stack) -> None:
     stack.run("docker stop mlflow-stack-mlflow")
     try:
         stack.run("docker restart mlflow-stack-serving-wine-quality")
-        rows = {"dataframe_records": stack.python(ROWS)}
-        wait_until(lambda: stack.request("POST", SERVED, body=rows).status == 200, 60)
+        wait_until(lambda: stack.services()["serving-wine-quality"]["State"]["Health"]["Status"] == "healthy", 90)
         assert predictions(stack) == before
     finally:
         stack.run("docker start mlflow-stack-mlflow")
