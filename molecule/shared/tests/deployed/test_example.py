@@ -50,6 +50,13 @@ for digest in code:
 print(json.dumps(None))
 """
 
+# Sends 50 MB to the served model, and prints the answer's status and text.
+LARGE = """
+import json, os, requests
+answer = requests.post(os.environ["MODEL_ENDPOINT"], json={"inputs": [[0.5] * 10_000_000]}, timeout=60)
+print(json.dumps([answer.status_code, answer.text]))
+"""
+
 # Rows to predict, whatever is served.
 ROWS = """
 import json, sys
@@ -119,6 +126,19 @@ def test_the_served_model_can_write_nowhere_and_has_no_credentials(stack: Stack)
 
 
 @pytest.mark.once
+def test_a_large_request_harms_nobody(stack: Stack) -> None:
+    """Issue line B11: 50 MB are refused in a sentence, and the model goes on."""
+    started, before = stack.started_at(), predictions(stack)
+
+    said = stack.python(LARGE)
+
+    assert said[0] == 413, said
+    assert "16 MiB" in said[1]
+    assert stack.started_at() == started
+    assert predictions(stack) == before
+
+
+@pytest.mark.once
 def test_the_model_is_served_without_mlflow(stack: Stack) -> None:
     """Issue line B7: what is served needs neither MLflow nor its stores to start again."""
     before = predictions(stack)
@@ -136,9 +156,9 @@ def test_the_model_is_served_without_mlflow(stack: Stack) -> None:
 def test_a_version_that_fails_its_smoke_test_is_not_promoted(stack: Stack) -> None:
     """Issue line A8: the code is another, as by a comment, and the model, which is the same, must answer within 1 ms.
 
-    None can: the version keeps its tags too.
+    None can: the version keeps the tag of the code that it was proved with.
     """
-    champion, started = stack.python(CHAMPION), stack.started_at()
+    (champion, tags), started = stack.python(CHAMPION), stack.started_at()
     too_fast = {"__example_code": "another", "example_max_latency_ms": 1}
 
     deployment = stack.deploy("--tags=example", f"--extra-vars={json.dumps(too_fast)}")
@@ -146,7 +166,8 @@ def test_a_version_that_fails_its_smoke_test_is_not_promoted(stack: Stack) -> No
     assert deployment.returncode != 0
     assert "Test the candidate" in deployment.stdout
     assert "1 ms" in deployment.stdout, deployment.stdout[-2000:]
-    assert stack.python(CHAMPION) == champion
+    version, tags_after = stack.python(CHAMPION)
+    assert (version, tags_after["code.sha256"]) == (champion, tags["code.sha256"])
     assert stack.started_at() == started  # the served one went on, and no candidate is left
     assert_predicts_as_in_training(stack)
 
