@@ -85,7 +85,9 @@ options:
     type: dict
     default: {}
   version_tags:
-    description: Tags of the version, in the same way as O(tags).
+    description:
+      - Tags of the version, in the same way as O(tags).
+      - They are set last, once the version has passed its smoke test and O(alias) has moved.
     type: dict
     default: {}
   source:
@@ -133,6 +135,12 @@ options:
           - Path of a JSON artifact of the run that made the version, with the keys C(inputs) and C(expected).
           - Replaces O(smoke_test.inputs) and O(smoke_test.expected).
         type: str
+      input_example:
+        description:
+          - Controls whether a version whose run has no O(smoke_test.sample) is tested with the input example that its
+            model was logged with. That has to be answered with status 200, as nobody knows what to expect.
+        type: bool
+        default: false
       tolerance:
         description: Largest absolute difference between a number and the one that is expected. NaN is never accepted.
         type: float
@@ -256,7 +264,7 @@ smoke_test:
       type: bool
       sample: true
     rows:
-      description: Number of predictions that were compared.
+      description: Number of predictions that were compared; 0 for an input example.
       type: int
       sample: 5
     max_difference:
@@ -318,6 +326,7 @@ else:
 DIGEST_TAG = "mlflow_model.digest"
 MODEL_FILE = "MLmodel"
 REGISTRATION_FILE = "registered_model_meta"  # left by MLflow in a directory that it downloaded a version to
+INPUT_EXAMPLE_FILE = "serving_input_example.json"  # a whole request, which MLflow keeps beside the model
 VOLATILE_KEYS = ("artifact_path", "model_id", "model_size_bytes", "model_uuid", "run_id", "utc_time_created")
 SCORING_KEYS = {"inputs", "instances", "dataframe_split", "dataframe_records"}
 SKOPS_SCHEMA = "schema.json"
@@ -413,10 +422,10 @@ def remote_files(mlflow: Mlflow, uri: str) -> Iterator[tuple[str, IO[bytes]]]:
 
 @dataclass(frozen=True)
 class Rows:
-    """What to predict, and the predictions that are expected."""
+    """What the endpoint is asked, and the predictions that are expected; None if any answer will do."""
 
-    inputs: list[Any] | dict[str, Any]
-    expected: list[Any]
+    request: dict[str, Any]
+    expected: list[Any] | None
 
     @classmethod
     def of(cls, inputs: object, expected: object, where: str = "smoke_test") -> Rows:
@@ -427,7 +436,7 @@ class Rows:
         if not isinstance(expected, list) or not expected:
             found = shown(expected)
             raise ParameterError(f"{where}: expected: expected a list that is not empty, got {found}")
-        return cls(inputs, expected)
+        return cls(scoring_request(inputs), expected)
 
 
 @dataclass(frozen=True)
@@ -436,6 +445,7 @@ class SmokeTest:
 
     endpoint: str
     rows: Rows | str
+    input_example: bool
     tolerance: float
     max_latency_ms: float
     wait: float
@@ -453,6 +463,7 @@ class SmokeTest:
         return cls(
             endpoint=option["endpoint"],
             rows=option["sample"] or Rows.of(option["inputs"], option["expected"]),
+            input_example=option["input_example"],
             tolerance=tolerance,
             max_latency_ms=limit,
             wait=option["wait"],
@@ -544,12 +555,15 @@ def shown(value: object) -> str:
 
 def run_smoke_test(http: Http, test: SmokeTest, rows: Rows) -> Proof:
     """Asks the endpoint. Raises MlflowError if it does not answer, or answers with an error."""
-    request = json.dumps(scoring_request(rows.inputs)).encode()
+    request = json.dumps(rows.request).encode()
 
     def ask() -> bytes:
         return http.send("POST", test.endpoint, body=request)
 
-    proof = compare(rows.expected, predictions(test.endpoint, ask()), test.tolerance)
+    answer = ask()
+    proof = Proof()
+    if rows.expected is not None:
+        proof = compare(rows.expected, predictions(test.endpoint, answer), test.tolerance)
     if proof.problems:
         return proof
     latency_ms = round(1000 * min(_seconds(ask) for _ in range(LATENCY_SAMPLES)), 3)
@@ -700,27 +714,27 @@ class ModelTask:
 
     def _ensure_present(self) -> dict[str, Any]:
         source = self._resolve(self.source) if self.source else None
-        version, tags = self._recognise(source) if source else (self._described_version(), self.version_tags)
+        version, identity = self._recognise(source) if source else (self._described_version(), {})
         created = source is not None and version is None
         self._ensure_model()
         if version is not None:
-            version = self._ensure_version_tags(version, tags)
+            version = self._ensure_version_tags(version, identity)
         elif source is not None:
-            version = self._register(source, tags)
+            version = self._register(source, identity)
         proof = self._prove(version, self.smoke_test) if self.smoke_test else None
-        details = {
-            "version": version and version.version,
-            "created": created,
-            "source": version and version.source,
-            "run_id": version and version.run_id,
-            "tags": version and dict(version.tags),
-            "smoke_test": proof and proof.as_result(),
-        }
+        details = {"created": created, "smoke_test": proof and proof.as_result()}
         if version and self.smoke_test and proof and proof.problems:
-            raise SmokeTestError(self._failure(version, self.smoke_test, proof), self._result(**details))
+            raise SmokeTestError(
+                self._failure(version, self.smoke_test, proof), self._result(**details, **_described(version))
+            )
         if self.alias:
             self._ensure_alias(self.alias, version)
-        return self._result(**details)
+        # Last, as they say that all this is done: a task that was interrupted before finds them missing.
+        if version is not None:
+            version = self._ensure_version_tags(version, self.version_tags)
+        elif source is not None:
+            self._record_tags("version_tags", {}, self.version_tags)
+        return self._result(**details, **_described(version))
 
     def _described_version(self) -> ModelVersion | None:
         """The version that the option version or alias names, None if neither does."""
@@ -788,7 +802,7 @@ class ModelTask:
         )
 
     def _recognise(self, source: Source) -> tuple[ModelVersion | None, dict[str, str | None]]:
-        """The newest version with the content of the source, if there is one, and the tags that it shall have.
+        """The newest version with the content of the source, if there is one, and the tag that says what it holds.
 
         A version refers to files, so that one from the same place has the same content: a digest is calculated only
         for a new place, and for a version that was registered by other means.
@@ -801,8 +815,8 @@ class ModelTask:
             digest = same[0].tags.get(DIGEST_TAG) or content_digest(source.files())
         else:
             digest = content_digest(source.files())
-            same = self.mlflow.versions(self.name, tag=(DIGEST_TAG, digest))
-        return (same[0] if same else None), {DIGEST_TAG: digest, **self.version_tags}
+            same = self.mlflow.versions(self.name, tags={DIGEST_TAG: digest})
+        return (same[0] if same else None), {DIGEST_TAG: digest}
 
     def _ensure_model(self) -> None:
         change = self.differences.record("registered_model", self.name if self.exists else None, self.name)
@@ -832,7 +846,9 @@ class ModelTask:
     ) -> dict[str, str | None]:
         """The changes to make, none in check mode."""
         changes = tag_changes(current, wanted)
-        self.differences.record(what, {key: current.get(key) for key in changes}, changes)
+        if changes:
+            before, after = self.differences.before.get(what, {}), self.differences.after.get(what, {})
+            self.differences.record(what, before | {key: current.get(key) for key in changes}, after | changes)
         return {} if self.check_mode else changes
 
     def _register(self, source: Source, tags: Mapping[str, str | None]) -> ModelVersion | None:
@@ -862,7 +878,7 @@ class ModelTask:
     def _prove(self, version: ModelVersion | None, test: SmokeTest) -> Proof:
         if version is None:  # check mode: it would be registered first
             return Proof(ran=False)
-        rows = self._sample(version, test.rows) if isinstance(test.rows, str) else test.rows
+        rows = self._sample(version, test.rows, test.input_example) if isinstance(test.rows, str) else test.rows
         try:
             return run_smoke_test(self.endpoint, test, rows)
         except MlflowError as error:
@@ -871,8 +887,8 @@ class ModelTask:
                 return Proof(ran=False)
             return Proof(problems=(error.answer,))
 
-    def _sample(self, version: ModelVersion, path: str) -> Rows:
-        """Inputs and expected predictions, as the version's run has kept them."""
+    def _sample(self, version: ModelVersion, path: str, input_example: bool) -> Rows:
+        """Inputs and expected predictions, as the version's run has kept them; else its input example, if it may be."""
         if version.run_id is None:
             raise ParameterError(
                 f"smoke_test.sample: version {version.version} of {self.name!r} comes from no run; "
@@ -880,17 +896,36 @@ class ModelTask:
             )
         run = self.mlflow.run(version.run_id)
         where = f"smoke_test.sample: {path!r} of run {run.run_id}"
+        try:
+            sample = self._json(run.artifact_uri, path)
+            if sample is not None:
+                return Rows.of(sample["inputs"], sample["expected"], where)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ParameterError(f"{where} is not a JSON object with the keys inputs and expected") from error
+        if not input_example:
+            raise ParameterError(f"{where} does not exist")
+        return self._input_example(version, f"{where} does not exist, and version {version.version} of {self.name!r}")
+
+    def _input_example(self, version: ModelVersion, where: str) -> Rows:
+        """The request that was kept with the version's model; where: begins the message if there is none."""
+        try:
+            request = self._json(self.mlflow.version_location(self.name, version.version), INPUT_EXAMPLE_FILE)
+        except ValueError:
+            request = None
+        if not isinstance(request, dict):
+            raise ParameterError(f"{where} has no input example either, so that there is nothing to test it with")
+        return Rows(request, expected=None)
+
+    def _json(self, uri: str, path: str) -> Any:  # noqa: ANN401 (as the file has it)
+        """What a JSON artifact holds; None if there is none. Raises ValueError if it is no JSON."""
         with tempfile.TemporaryFile() as content:
             try:
-                self.mlflow.download(run.artifact_uri, path, content)
-                sample = json.load(content)
-                return Rows.of(sample["inputs"], sample["expected"], where)
+                self.mlflow.download(uri, path, content)
             except MlflowError as error:
                 if error.status == HTTPStatus.NOT_FOUND:
-                    raise ParameterError(f"{where} does not exist") from error
+                    return None
                 raise
-            except (ValueError, KeyError, TypeError) as error:
-                raise ParameterError(f"{where} is not a JSON object with the keys inputs and expected") from error
+            return json.load(content)
 
     def _failure(self, version: ModelVersion, test: SmokeTest, proof: Proof) -> str:
         outcome = f"Version {version.version} of {self.name!r} failed its smoke test at {test.endpoint}"
@@ -905,6 +940,16 @@ class ModelTask:
         change = self.differences.record("alias", {alias: self.previous}, {alias: number})
         if change and version and not self.check_mode:
             self.mlflow.set_alias(self.name, alias, version.version)
+
+
+def _described(version: ModelVersion | None) -> dict[str, Any]:
+    """What the module returns of a version."""
+    return {
+        "version": version and version.version,
+        "source": version and version.source,
+        "run_id": version and version.run_id,
+        "tags": version and dict(version.tags),
+    }
 
 
 def _without_none(tags: Mapping[str, str | None]) -> dict[str, str]:
@@ -929,6 +974,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
             "inputs": {"type": "raw"},
             "expected": {"type": "list", "elements": "raw"},
             "sample": {"type": "str"},
+            "input_example": {"type": "bool", "default": False},
             "tolerance": {"type": "float", "default": 1e-6},
             "max_latency_ms": {"type": "float"},
             "wait": {"type": "float", "default": 0.0},

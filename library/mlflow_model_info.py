@@ -8,7 +8,8 @@ module: mlflow_model_info
 short_description: Look up a registered model of MLflow and the version that an alias points to
 description:
   - Reads only. A registered model or an alias that does not exist is no error.
-  - Takes one request, and a second one if the alias points to a version that is not the newest.
+  - Takes one request, another one if the alias points to a version that is not the newest, and one for
+    O(version_tags).
 version_added: "1.0.0"
 requirements:
   - python >= 3.10
@@ -54,6 +55,10 @@ options:
   alias:
     description: Alias whose version is looked up.
     type: str
+  version_tags:
+    description: Tags, with their values, of the versions that RV(tagged_versions) lists.
+    type: dict
+    default: {}
 seealso:
   - module: mlflow_model
 """
@@ -109,8 +114,15 @@ tags:
   returned: success
   type: dict
   sample: {"mlflow_model.digest": "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}
+tagged_versions:
+  description: The versions that have all of O(version_tags), the newest first. Empty if none are asked for.
+  returned: success
+  type: list
+  elements: int
+  sample: [3, 1]
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -130,10 +142,11 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     **CONNECTION_ARGUMENTS,
     "name": {"type": "str", "required": True},
     "alias": {"type": "str"},
+    "version_tags": {"type": "dict", "default": {}},
 }
 
 
-def look_up(mlflow: Mlflow, name: str, alias: str | None) -> dict[str, Any]:
+def look_up(mlflow: Mlflow, name: str, alias: str | None, version_tags: Mapping[str, str]) -> dict[str, Any]:
     """What the module returns. Raises MlflowError."""
     model = mlflow.registered_model(name)
     aliases = dict(model.aliases) if model else {}
@@ -153,6 +166,9 @@ def look_up(mlflow: Mlflow, name: str, alias: str | None) -> dict[str, Any]:
         "source": version and version.source,
         "run_id": version and version.run_id,
         "tags": dict(version.tags) if version else {},
+        "tagged_versions": [tagged.version for tagged in mlflow.versions(name, tags=version_tags)]
+        if version_tags
+        else [],
     }
 
 
@@ -161,7 +177,8 @@ def main() -> None:
         argument_spec=ARGUMENTS, required_together=CONNECTION_REQUIRED_TOGETHER, supports_check_mode=True
     )
     try:
-        module.exit_json(**look_up(Mlflow.of(module.params), module.params["name"], module.params["alias"]))
+        names = ("name", "alias", "version_tags")
+        module.exit_json(**look_up(Mlflow.of(module.params), *(module.params[name] for name in names)))
     except ParameterError as error:
         module.fail_json(msg=str(error))
     except MlflowError as error:

@@ -1,11 +1,12 @@
-"""Lookup of a TLS certificate for one service, issued by the deployment's own authority and renewed in time."""
+"""Lookup of a TLS certificate for one service, issued by the deployment's own authority; both are renewed in time."""
 
 from __future__ import annotations
 
 import fcntl
 import ipaddress
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -33,8 +34,13 @@ short_description: Read the TLS certificate of a service, issuing it where there
 description:
   - Each certificate is a file of its own in O(directory), with its private key, readable by its owner alone. So is the
     authority that signs them, which is made for the deployment on first use.
-  - A certificate is issued anew in the last third of its time, when O(names) has changed, and after the authority has.
-  - In check mode nothing is written, a certificate that would be issued is then a throw-away one.
+  - A certificate is issued anew in the last third of its time, when O(names) has changed, and when another authority
+    signs.
+  - In the last third of an authority's time the next one is made, in C(authority_2.txt), C(authority_3.txt) and so on.
+    It is trusted at once and signs when it is a day old, so that every client knows it before a server shows its
+    signature; where the one before it has less than 30 days left, it signs at once. An authority is trusted until it
+    ends. Which one signs follows from the files alone, and none of them is ever written again, renamed or removed.
+  - In check mode nothing is written, what would be issued is then a throw-away one.
 options:
   _terms:
     description: Names of services; their files have the same names and _certificate.txt.
@@ -60,13 +66,18 @@ EXAMPLES = """
 
 RETURN = """
 _raw:
-  description: For each service, in PEM, its C(certificate) and C(key), and its C(authority)'s certificate.
+  description: >-
+    For each service, in PEM, its C(certificate) and C(key), and as C(authority) the certificates of all authorities to
+    trust, the oldest first.
   type: list
   elements: dict
 """
 
 AUTHORITY_LIFETIME = timedelta(days=3650)
 SERVICE_LIFETIME = timedelta(days=825)
+TRUSTED_FIRST = timedelta(days=1)  # before an authority signs
+END_IS_NEAR = timedelta(days=30)  # of an authority: its successor signs, however young
+AUTHORITY_FILE = re.compile(r"authority(?:_([1-9]\d*))?\.txt")
 
 
 @dataclass(frozen=True)
@@ -85,8 +96,11 @@ class Pair:
         return self.certificate.public_bytes(Encoding.PEM).decode()
 
 
-def read(path: Path) -> Pair | None:
-    """The pair in a file; None where there is no file. Raises AnsibleLookupError where it holds something else."""
+def read(path: Path, cure: str) -> Pair | None:
+    """The pair in a file; None where there is no file.
+
+    Raises AnsibleLookupError, with the cure, where it holds something else.
+    """
     try:
         text = path.read_text()
         key_pem, marker, certificate_pem = text.partition("-----BEGIN CERTIFICATE-----")
@@ -96,7 +110,7 @@ def read(path: Path) -> Pair | None:
         return None
     except (OSError, ValueError, TypeError) as error:
         raise AnsibleLookupError(
-            f"{path} cannot be read as a private key and a certificate, PEM: {error}. Remove it to have both made anew."
+            f"{path} cannot be read as a private key and a certificate, PEM: {error}. {cure}"
         ) from None
 
 
@@ -106,6 +120,8 @@ def write(path: Path, pair: Pair) -> None:
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(pair.key_pem + pair.certificate_pem)
+        file.flush()
+        os.fsync(file.fileno())  # a power cut leaves the old file or the new one, never an empty one
     draft.replace(path)
 
 
@@ -148,6 +164,9 @@ def issue(
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     signing_key = issuer.key if issuer else key
+    end = now + lifetime
+    if issuer:
+        end = min(end, issuer.certificate.not_valid_after_utc)  # nobody accepts it after its issuer
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -155,7 +174,7 @@ def issue(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))  # clocks differ
-        .not_valid_after(now + lifetime)
+        .not_valid_after(end)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signing_key.public_key()), critical=False)
     )
@@ -180,9 +199,10 @@ def key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def issue_authority(now: datetime) -> Pair:
+def issue_authority(number: int, now: datetime) -> Pair:
     extensions = [x509.BasicConstraints(ca=True, path_length=0), key_usage(signs_certificates=True)]
-    return issue("mlflow-stack authority", AUTHORITY_LIFETIME, now, extensions)
+    name = "mlflow-stack authority" if number == 1 else f"mlflow-stack authority {number}"
+    return issue(name, AUTHORITY_LIFETIME, now, extensions)
 
 
 def issue_service(name: str, names: list[str], authority: Pair, now: datetime) -> Pair:
@@ -195,15 +215,41 @@ def issue_service(name: str, names: list[str], authority: Pair, now: datetime) -
     return issue(name, SERVICE_LIFETIME, now, extensions, authority)
 
 
-def read_or_issue(path: Path, *, serves: Callable[[Pair], bool], issue: Callable[[], Pair], keep: bool) -> Pair:
-    """The pair in a file where it still serves; else a new one, which the file then has if it is to be kept."""
-    found = read(path)
-    if found and serves(found):
-        return found
-    new = issue()
-    if keep:
-        write(path, new)
-    return new
+def authority_path(directory: Path, number: int) -> Path:
+    return directory / ("authority.txt" if number == 1 else f"authority_{number}.txt")
+
+
+def read_authorities(directory: Path) -> dict[int, Pair]:
+    """The deployment's authorities by their numbers, the oldest first. Raises AnsibleLookupError for a broken file."""
+    names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
+    numbers = sorted(int(match[1] or 1) for match in map(AUTHORITY_FILE.fullmatch, names) if match)
+    cure = "Bring it back from a copy of that directory: the services that run now trust what it signs, and no other."
+    found = {number: read(authority_path(directory, number), cure) for number in numbers}
+    return {number: pair for number, pair in found.items() if pair}
+
+
+def authorities(directory: Path, now: datetime, *, keep: bool) -> list[Pair]:
+    """The deployment's authorities, the oldest first; the next one is made when it is time, and kept if asked for."""
+    found = read_authorities(directory)
+    newest = max(found, default=0)
+    if not found or due(found[newest].certificate, now):
+        found[newest + 1] = issue_authority(newest + 1, now)
+        if keep:
+            write(authority_path(directory, newest + 1), found[newest + 1])
+    return list(found.values())
+
+
+def signer(authorities: list[Pair], now: datetime) -> Pair:
+    """The newest that has been trusted for a while; the newest of all where there is none, or its end is near."""
+    known = [pair for pair in authorities if now - pair.certificate.not_valid_before_utc >= TRUSTED_FIRST]
+    if known and known[-1].certificate.not_valid_after_utc - now > END_IS_NEAR:
+        return known[-1]
+    return authorities[-1]
+
+
+def trusted(authorities: list[Pair], now: datetime) -> str:
+    """The certificates of those that have not ended, PEM."""
+    return "".join(pair.certificate_pem for pair in authorities if pair.certificate.not_valid_after_utc > now)
 
 
 @contextmanager
@@ -234,16 +280,12 @@ class LookupModule(LookupBase):  # type: ignore[misc]
     @staticmethod
     def _certificate(directory: Path, service: str, names: list[str], *, keep: bool) -> dict[str, str]:
         now = datetime.now(UTC)
-        authority = read_or_issue(
-            directory / "authority.txt",
-            serves=lambda pair: not due(pair.certificate, now),
-            issue=lambda: issue_authority(now),
-            keep=keep,
-        )
-        pair = read_or_issue(
-            directory / f"{service}_certificate.txt",
-            serves=lambda pair: not due(pair.certificate, now) and fits(pair, authority, names),
-            issue=lambda: issue_service(service, names, authority, now),
-            keep=keep,
-        )
-        return {"certificate": pair.certificate_pem, "key": pair.key_pem, "authority": authority.certificate_pem}
+        known = authorities(directory, now, keep=keep)
+        authority = signer(known, now)
+        path = directory / f"{service}_certificate.txt"
+        pair = read(path, cure="Remove it to have both made anew; the authority stays.")
+        if pair is None or due(pair.certificate, now) or not fits(pair, authority, names):
+            pair = issue_service(service, names, authority, now)
+            if keep:
+                write(path, pair)
+        return {"certificate": pair.certificate_pem, "key": pair.key_pem, "authority": trusted(known, now)}

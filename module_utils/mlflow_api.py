@@ -16,6 +16,7 @@ import urllib.parse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import IO, Any
 
 from ansible.module_utils.urls import Request, make_context
@@ -384,14 +385,13 @@ class Mlflow:
         return ModelVersion.of(answer["model_version"])
 
     def versions(
-        self, name: str, *, source: str | None = None, tag: tuple[str, str] | None = None
+        self, name: str, *, source: str | None = None, tags: Mapping[str, str] = MappingProxyType({})
     ) -> list[ModelVersion]:
-        """The versions with that source or that tag, newest first."""
+        """The versions with that source and those tags, newest first."""
         conditions = [f"name = {_quoted(name)}"]
         if source is not None:
             conditions.append(f"source_path = {_quoted(source)}")
-        if tag is not None:
-            conditions.append(f"tags.`{tag[0]}` = {_quoted(tag[1])}")
+        conditions += [f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items()]
         found: list[ModelVersion] = []
         token = ""
         while True:

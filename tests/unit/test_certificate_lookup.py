@@ -111,7 +111,7 @@ def test_other_names_need_another_certificate_of_the_same_authority(directory: P
 def test_renewed_in_its_last_third(directory: Path, tmp_path: Path, age: timedelta, renewed: bool) -> None:
     """Its time is 825 days."""
     authority_pem = certificate(directory)["authority"]
-    authority = plugin().read(directory / "authority.txt")
+    authority = plugin().read_authorities(directory)[1]
     aged = plugin().issue_service("ftp", ["ftp"], authority, datetime.now(UTC) - age)
     plugin().write(directory / "ftp_certificate.txt", aged)
 
@@ -121,26 +121,114 @@ def test_renewed_in_its_last_third(directory: Path, tmp_path: Path, age: timedel
     assert handshake(pair, authority_pem, "ftp", tmp_path) == "TLSv1.3"
 
 
-def test_a_renewed_authority_signs_anew(directory: Path, tmp_path: Path) -> None:
-    before = certificate(directory)
-    plugin().write(directory / "authority.txt", plugin().issue_authority(datetime.now(UTC) - timedelta(days=2500)))
-
-    after = certificate(directory)
-
-    assert after["authority"] != before["authority"]
-    assert handshake(after, after["authority"], "ftp", tmp_path) == "TLSv1.3"
+def put_authority(directory: Path, number: int, age: timedelta) -> str:
+    """Make the deployment's authority of that number one of that age; its certificate, PEM."""
+    pair = plugin().issue_authority(number, datetime.now(UTC) - age)
+    plugin().write(plugin().authority_path(directory, number), pair)
+    return str(pair.certificate_pem)
 
 
-@pytest.mark.parametrize("text", ["", "no key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])
-def test_a_file_that_is_something_else(directory: Path, text: str) -> None:
+def test_the_next_authority_is_trusted_before_it_signs(directory: Path, tmp_path: Path) -> None:
+    """Issue line A5: a client that was told of the authorities once accepts what servers show from then on."""
+    old = certificate(directory)
+    aged = put_authority(directory, 1, timedelta(days=2500))  # of 3650: in its last third
+
+    told = certificate(directory)
+    again = certificate(directory)
+    put_authority(directory, 2, timedelta(days=2))
+    signed = certificate(directory)
+
+    assert told["authority"].startswith(aged)
+    assert told["authority"].count("BEGIN CERTIFICATE") == 2
+    assert told == again != old
+    assert handshake(told, aged, "ftp", tmp_path) == "TLSv1.3"  # signed by the old one still
+    assert signed["authority"].startswith(aged)  # and the old one is trusted until its end
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(signed, aged, "ftp", tmp_path)
+    assert handshake(signed, signed["authority"], "ftp", tmp_path) == "TLSv1.3"
+
+
+def test_the_key_of_no_authority_is_ever_lost(directory: Path) -> None:
+    """Issue line A5."""
     certificate(directory)
-    (directory / "authority.txt").write_text(text)
+    put_authority(directory, 1, timedelta(days=2500))
+    first = (directory / "authority.txt").read_text()
+    certificate(directory)
+    second = (directory / "authority_2.txt").read_text()
 
-    with pytest.raises(
-        AnsibleLookupError, match=r"/authority\.txt cannot be read as .* Remove it to have both made anew"
-    ):
+    certificate(directory)
+
+    assert sorted(path.name for path in directory.iterdir()) == [
+        "authority.txt",
+        "authority_2.txt",
+        "ftp_certificate.txt",
+    ]
+    assert (directory / "authority.txt").read_text() == first
+    assert (directory / "authority_2.txt").read_text() == second
+    assert stat.S_IMODE((directory / "authority_2.txt").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("ages", "trusted"),
+    [
+        ([3640], 2),  # ten days left: no time to be trusted first
+        ([3700], 1),  # over: not trusted any more
+        ([3700, 2500], 2),  # the second one signs, the third one is made
+    ],
+)
+def test_where_an_authority_ends_the_newest_one_serves(
+    directory: Path, tmp_path: Path, ages: list[int], trusted: int
+) -> None:
+    """Issue line A5: nobody has deployed for years."""
+    certificate(directory)
+    for number, age in enumerate(ages, start=1):
+        put_authority(directory, number, timedelta(days=age))
+
+    pair = certificate(directory)
+
+    assert pair["authority"].count("BEGIN CERTIFICATE") == trusted
+    assert (directory / f"authority_{len(ages) + 1}.txt").exists()
+    assert handshake(pair, pair["authority"], "ftp", tmp_path) == "TLSv1.3"
+
+
+def test_a_certificate_does_not_outlive_its_authority(directory: Path) -> None:
+    """Issue line A5: 100 days are left of the only authority that is known."""
+    certificate(directory)
+    put_authority(directory, 1, timedelta(days=3550))
+
+    certificate(directory)
+
+    pair, authority = plugin().read(directory / "ftp_certificate.txt", ""), plugin().read_authorities(directory)[1]
+    assert pair.certificate.not_valid_after_utc == authority.certificate.not_valid_after_utc
+
+
+def test_check_mode_makes_no_authority(directory: Path) -> None:
+    """Issue line A5."""
+    certificate(directory)
+    put_authority(directory, 1, timedelta(days=2500))
+    before = {path: path.read_text() for path in directory.iterdir()}
+
+    certificate(directory, check_mode=True)
+
+    assert {path: path.read_text() for path in directory.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [
+        ("authority.txt", "Bring it back from a copy of that directory: the services that run now trust"),
+        ("ftp_certificate.txt", r"Remove it to have both made anew; the authority stays\."),
+    ],
+)
+@pytest.mark.parametrize("text", ["", "no key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])
+def test_a_file_that_is_something_else(directory: Path, name: str, cure: str, text: str) -> None:
+    """Issue lines A2 and A5: what a running platform hangs on is not to be removed."""
+    certificate(directory)
+    (directory / name).write_text(text)
+
+    with pytest.raises(AnsibleLookupError, match=rf"/{name} cannot be read as a private key .* {cure}"):
         certificate(directory)
-    assert (directory / "authority.txt").read_text() == text
+    assert (directory / name).read_text() == text
 
 
 def test_a_directory_that_cannot_be_made(directory: Path) -> None:

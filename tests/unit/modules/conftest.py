@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import mlflow
+import pandas as pd
 import pytest
 from ansible.module_utils.mlflow_api import Http, Mlflow
 from ansible.module_utils.testing import patch_module_args
@@ -72,19 +73,20 @@ def models(tracking_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Model
         mlflow.sklearn.save_model(multiplier(4), home / "quadrupler", **options)
         mlflow.sklearn.save_model(multiplier(2), home / "doubler", **options)
 
-        def log(factor: int) -> ModelInfo:
+        def log(factor: int, **more: object) -> ModelInfo:
             with mlflow.start_run():
-                logged: ModelInfo = mlflow.sklearn.log_model(multiplier(factor), name="model", **options)
+                logged: ModelInfo = mlflow.sklearn.log_model(multiplier(factor), name="model", **options, **more)
                 return logged
 
-        doubler, again, tripler = log(2), log(2), log(3)
+        doubler, again, tripler, example = log(2), log(2), log(3), log(5, input_example=pd.DataFrame(INPUTS))
         with mlflow.start_run(run_id=doubler.run_id):
             mlflow.log_dict({"inputs": INPUTS, "expected": DOUBLED}, "sample.json")
             mlflow.log_dict({"rows": []}, "other.json")
             mlflow.log_dict({"inputs": INPUTS, "expected": []}, "empty.json")
             mlflow.log_text("inputs", "not-json.txt")
             mlflow.log_artifacts(str(home / "doubler"), "old-style")
-    return Models(doubler.run_id, doubler.model_uri, again.model_uri, tripler.model_uri, home / "quadrupler")
+    uris = (logged.model_uri for logged in (doubler, again, tripler, example))
+    return Models(doubler.run_id, *uris, home / "quadrupler")
 
 
 @pytest.fixture

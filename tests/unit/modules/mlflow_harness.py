@@ -139,13 +139,15 @@ class Models:
     """What was logged: models that multiply by the number of their name.
 
     doubler, doubler_again: URIs of the same model, of two runs; run: that of the doubler, which has kept samples too,
-    and the doubler in the way of MLflow 2, as artifacts below old-style; directory: a quadrupler on disk.
+    and the doubler in the way of MLflow 2, as artifacts below old-style; with_example: has INPUTS as its input example,
+    and no samples; directory: a quadrupler on disk.
     """
 
     run: str
     doubler: str
     doubler_again: str
     tripler: str
+    with_example: str
     directory: Path
 
 

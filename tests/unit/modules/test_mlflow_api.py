@@ -268,7 +268,7 @@ def test_versions_are_found_by_source_and_by_tag_on_all_pages(
     for number in range(5):
         client.create_version(name, models.doubler, None, models.doubler[8:], {"even": str(number % 2 == 0)})
     assert [version.version for version in client.versions(name, source=models.doubler)] == [5, 4, 3, 2, 1]
-    assert [version.version for version in client.versions(name, tag=("even", "True"))] == [5, 3, 1]
+    assert [version.version for version in client.versions(name, tags={"even": "True"})] == [5, 3, 1]
     assert client.versions(name, source=models.tripler) == []
 
 

@@ -312,6 +312,37 @@ def test_a_new_version_that_fails_is_registered_all_the_same(
     assert client.registered_model(name).aliases == {}
 
 
+def test_a_version_that_fails_gets_no_tags_and_one_that_passes_gets_them_with_its_alias(
+    run: Run, client: Mlflow, models: Models, name: str, peer: Peer
+) -> None:
+    """Issue line A8: tags that a later run decides by do not come before the proof, on no version."""
+    parameters = {"name": name, "source": models.doubler, "alias": "champion", "version_tags": {"code": "2"}}
+    new = run(mlflow_model, **parameters, smoke_test=smoke_test(peer.says(Answer(500))))
+    assert (new["failed"], list(new["tags"])) == (True, [DIGEST])
+    run(mlflow_model, name=name, source=models.doubler, version_tags={"code": "1"})
+
+    again = run(mlflow_model, **parameters, smoke_test=smoke_test(peer.says(Answer(500))))
+    assert again["failed"]
+    assert client.version(name, 1).tags == {DIGEST: new["tags"][DIGEST], "code": "1"}
+
+    proved = run(mlflow_model, **parameters, smoke_test=smoke_test(peer.says(right())))
+    assert proved["tags"] == client.version(name, 1).tags == {DIGEST: new["tags"][DIGEST], "code": "2"}
+    assert proved["diff"] == {
+        "before": {"alias": {"champion": None}, "version_tags": {"code": "1"}},
+        "after": {"alias": {"champion": 1}, "version_tags": {"code": "2"}},
+    }
+
+
+def test_tags_are_the_last_thing_that_changes(
+    run: Run, client: Mlflow, models: Models, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Issue line A4: a task that is killed after the alias has moved leaves tags that say so."""
+    monkeypatch.setattr(Mlflow, "set_alias", lambda *_: sys.exit("killed"))
+    with pytest.raises(json.JSONDecodeError):
+        run(mlflow_model, name=name, source=models.doubler, alias="champion", version_tags={"code": "1"})
+    assert list(client.version(name, 1).tags) == [DIGEST]
+
+
 def test_a_candidate_that_is_about_to_start_is_waited_for(run: Run, champion: str) -> None:
     port = free_port()
     listeners = []
@@ -398,6 +429,36 @@ def test_a_version_without_a_run_has_no_sample(run: Run, models: Models, name: s
     result = run(mlflow_model, name=name, source=str(models.directory), smoke_test=test)
     assert result["msg"] == (
         f"smoke_test.sample: version 1 of '{name}' comes from no run; give smoke_test.inputs and smoke_test.expected"
+    )
+
+
+def test_without_a_sample_the_input_example_has_to_be_answered(run: Run, models: Models, name: str, peer: Peer) -> None:
+    """Issue line B8: what the model's own example gives is not known, that it is answered is."""
+    run(mlflow_model, name=name, source=models.with_example)
+    test = {"endpoint": peer.says(Answer(200, {"choices": []})), "sample": "missing.json", "input_example": True}
+    passed = run(mlflow_model, name=name, version=1, smoke_test=test)
+    assert (passed["smoke_test"]["passed"], passed["smoke_test"]["rows"]) == (True, 0)
+    assert json.loads(peer.asked[0].body) == {"dataframe_split": {"columns": ["x"], "data": [[1.0], [2.0], [3.0]]}}
+
+    peer.says(Answer(400, {"error_code": "BAD_REQUEST", "message": "What is x?"}))
+    failed = run(mlflow_model, name=name, version=1, smoke_test=test)
+    assert failed["msg"].endswith("HTTP 400 BAD_REQUEST: What is x?.")
+
+
+def test_a_sample_comes_before_the_input_example(run: Run, models: Models, name: str, peer: Peer) -> None:
+    """Issue line B8."""
+    run(mlflow_model, name=name, source=models.doubler)
+    test = {"endpoint": peer.says(Answer(200, {"predictions": [1, 2, 3]})), "sample": "sample.json"}
+    assert run(mlflow_model, name=name, version=1, smoke_test={**test, "input_example": True})["failed"]
+
+
+def test_a_version_with_neither_cannot_be_proved(run: Run, models: Models, champion: str, peer: Peer) -> None:
+    """Issue line B8."""
+    test = {"endpoint": peer.says(right()), "sample": "missing.json", "input_example": True}
+    result = run(mlflow_model, name=champion, version=1, smoke_test=test)
+    assert result["msg"] == (
+        f"smoke_test.sample: 'missing.json' of run {models.run} does not exist, and version 1 of '{champion}' "
+        "has no input example either, so that there is nothing to test it with"
     )
 
 
@@ -579,6 +640,7 @@ def test_a_model_that_is_missing_is_no_error(run: Run, name: str) -> None:
         "source": None,
         "run_id": None,
         "tags": {},
+        "tagged_versions": [],
     }
 
 
@@ -614,6 +676,15 @@ def test_an_alias_that_is_missing_is_no_error(run: Run, champion: str) -> None:
     for parameters in ({}, {"alias": "best"}):
         result = run(mlflow_model_info, name=champion, **parameters)
         assert (result["exists"], result["latest_version"], result["version"], result["tags"]) == (True, 2, None, {})
+
+
+def test_versions_are_looked_up_by_their_tags(run: Run, champion: str) -> None:
+    """Issue line B8: whether a version of this code was the champion before."""
+    run(mlflow_model, name=champion, version=1, version_tags={"code": "1", "stage": "test"})
+    run(mlflow_model, name=champion, version=2, version_tags={"code": "1"})
+    for tags, versions in (({"code": "1"}, [2, 1]), ({"code": "1", "stage": "test"}, [1]), ({"code": "2"}, [])):
+        assert run(mlflow_model_info, name=champion, version_tags=tags)["tagged_versions"] == versions
+    assert run(mlflow_model_info, name=f"{champion}-none", version_tags={"code": "1"})["tagged_versions"] == []
 
 
 def test_a_run_that_changes_nothing_takes_two_requests(

@@ -1,0 +1,52 @@
+"""Keep a copy of one version of a registered model, whole or not at all, so that serving it needs no MLflow.
+
+Runs in the image that models are served from:
+
+    fetch.py ROOT DIRECTORY URI [DIRECTORY ...]
+
+The version of URI is downloaded to ROOT/DIRECTORY, unless it is there. Of the other copies below ROOT those that are
+named after it stay, and all others are removed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+COPY = re.compile(r"\.?\d+-[0-9a-f]{12}")  # the names that the role gives, and ours while a download is under way
+
+
+def fetch(uri: str, target: Path) -> None:
+    """Download the version; the directory appears when all of it is on disk. Raises MlflowException, OSError."""
+    from mlflow.artifacts import download_artifacts  # takes seconds, and most runs have nothing to download
+
+    draft = target.with_name(f".{target.name}")
+    download_artifacts(uri, dst_path=str(draft))
+    os.sync()  # a power cut must not leave a whole directory of empty files
+    draft.rename(target)
+
+
+def remove_others(root: Path, kept: Collection[str]) -> None:
+    """Remove the copies that are not to be kept, and what an interrupted download has left. Raises OSError."""
+    for path in root.iterdir():
+        if COPY.fullmatch(path.name) and path.name not in kept:
+            shutil.rmtree(path)
+
+
+def main() -> None:
+    root, directory, uri, *others = sys.argv[1:]
+    remove_others(Path(root), {directory, *others})
+    target = Path(root, directory)
+    if target.is_dir():
+        print(f"{uri} is there.")
+    else:
+        fetch(uri, target)
+        print(f"{uri} is fetched.")
+
+
+if __name__ == "__main__":
+    main()
