@@ -154,7 +154,11 @@ class Stack:
         else:
             raise AssertionError(f"The run has no task {moment}:\n" + "".join(output[-60:]))
         os.killpg(run.pid, how)
-        run.communicate()
+        try:
+            run.communicate(timeout=15)
+        except subprocess.TimeoutExpired:  # Ansible may hang when it is interrupted; who sees that closes the terminal
+            os.killpg(run.pid, signal.SIGKILL)
+            run.communicate()
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> None:
