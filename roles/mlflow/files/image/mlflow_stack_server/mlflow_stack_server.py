@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from flask import Flask
     from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
 
-ACCOUNTS = Path("/etc/mlflow-stack/accounts.json")
+SECRETS = Path(os.environ.get("MLFLOW_STACK_SECRETS", "/etc/mlflow-stack"))
 
 
 class Account(TypedDict):
@@ -32,7 +32,7 @@ def create_app() -> Flask | FastAPI:
     MLflow takes its secret key from the environment alone. It is set here, in the process that uses it: a variable of
     the container would show in every listing of it.
     """
-    os.environ["MLFLOW_FLASK_SERVER_SECRET_KEY"] = Path(os.environ["MLFLOW_STACK_SECRET_KEY_FILE"]).read_text().strip()
+    os.environ["MLFLOW_FLASK_SERVER_SECRET_KEY"] = (SECRETS / "secret_key").read_text().strip()
     from mlflow_ftps.server import create_basic_auth_app
 
     return create_basic_auth_app()
@@ -47,7 +47,7 @@ def prepare() -> None:
     commands.main(["upgrade", os.environ["MLFLOW_BACKEND_STORE_URI"]], standalone_mode=False)
     store = SqlAlchemyStore()
     store.init_db(read_auth_config().database_uri)
-    accounts: list[Account] = json.loads(ACCOUNTS.read_text())
+    accounts: list[Account] = json.loads((SECRETS / "accounts.json").read_text())
     for account in accounts:
         ensure_account(store, account)
 

@@ -1,0 +1,175 @@
+"""The server of the role mlflow as its image runs it: MLflow, our apps and an FTP server, on free ports of loopback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+REPO = Path(__file__).parents[2]
+sys.path += [str(REPO / "mlflow_ftps/tests"), str(REPO / "molecule/shared/tests")]
+
+import attacks  # noqa: E402
+from attacks import Answer  # noqa: E402
+from ftp_servers import PASSWORD as FTP_PASSWORD  # noqa: E402
+from ftp_servers import USER as FTP_USER  # noqa: E402
+from ftp_servers import FtpServer, Pyftpdlib, free_port, process_tree  # noqa: E402
+from mlflow_servers import wait_for  # noqa: E402
+
+__all__ = ["Answer", "Pyftpdlib", "attacks", "free_port", "process_tree", "wait_for"]  # for the tests
+PACKAGE = REPO / "roles/mlflow/files/image/mlflow_stack_server"
+ADMIN = "admin:a-password-of-the-administrator"
+
+
+@dataclass
+class Rig:
+    """A running server; `restart` starts it anew with the same files."""
+
+    home: Path
+    ftp: FtpServer
+    environment: dict[str, str]
+    workers: int
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        return (self.home / "log").read_text()
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        account: str = "",
+        body: object = None,
+        headers: dict[str, str] | None = None,
+    ) -> Answer:
+        """Send a request; the path goes over the wire as it is."""
+        request = requests.Request(
+            method,
+            self.url,
+            json=body,
+            headers=headers,
+            auth=tuple(account.split(":", 1)) if account else None,
+        ).prepare()
+        request.url = self.url + path.replace(" ", "%20")
+        with requests.Session() as session:
+            session.trust_env = False
+            answer = session.send(request, timeout=60)
+        return Answer(answer.status_code, answer.text)
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        command = [
+            *(sys.executable, "-m", "mlflow", "server", "--app-name", "mlflow-stack"),
+            *("--host", "127.0.0.1", "--port", str(self.port), "--workers", str(self.workers)),
+        ]
+        with (self.home / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, env=self.environment, cwd=self.home, stdout=log, stderr=log)
+
+        def answers() -> bool:
+            assert self.process is not None
+            assert self.process.poll() is None, self.log
+            with suppress(requests.RequestException):
+                return requests.get(f"{self.url}/health", timeout=5).ok
+            return False
+
+        wait_for(answers, 120)
+
+    def stop(self) -> None:
+        """Stop as Docker does."""
+        if self.process:
+            self.process.terminate()
+            self.process.wait(30)
+            self.process = None
+
+    def peak_memory(self) -> int:
+        """The most that one of the server's processes has used, in bytes."""
+        assert self.process is not None
+        peaks = []
+        for pid in process_tree(self.process.pid):
+            status = Path(f"/proc/{pid}/status").read_text()
+            peaks += [int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")]
+        return max(peaks)
+
+
+@contextmanager
+def running(home: Path, ftp: FtpServer, *, workers: int = 1, **variables: str) -> Iterator[Rig]:
+    """A server with its files in `home`, its artifacts on `ftp`, and the account ADMIN."""
+    rig = Rig(home, ftp, _environment(home, ftp) | variables, workers, free_port())
+    subprocess.run(
+        [sys.executable, "-c", "import mlflow_stack_server; mlflow_stack_server.prepare()"],
+        env=rig.environment,
+        check=True,
+        capture_output=True,
+    )
+    try:
+        rig.start()
+        yield rig
+    finally:
+        rig.stop()
+
+
+def _environment(home: Path, ftp: FtpServer) -> dict[str, str]:
+    (home / "tmp").mkdir(parents=True)
+    database = f"sqlite:///{home / 'mlflow.db'}"
+    username, password = ADMIN.split(":")
+    files = {
+        "netrc": f"machine {ftp.host} login {FTP_USER} password {FTP_PASSWORD}\n",
+        "secret_key": "key-of-the-pages",
+        "crypto_passphrase": "passphrase-of-the-tests",
+        "webhook_key": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
+        "accounts.json": f'[{{"username": "{username}", "password": "{password}", "admin": true}}]',
+        "auth.ini": "[mlflow]\n"
+        "default_permission = READ\n"
+        f"database_uri = {database}\n"
+        f"admin_username = {username}\n"
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+        "auth_cache_ttl_seconds = 60\n",
+    }
+    for name, content in files.items():
+        (home / name).write_text(content)
+    return {
+        **os.environ,
+        "PYTHONPATH": f"{REPO / 'mlflow_ftps/src'}:{PACKAGE}:{_metadata(home)}",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "TMPDIR": str(home / "tmp"),
+        "MLFLOW_BACKEND_STORE_URI": database,
+        "MLFLOW_ARTIFACTS_DESTINATION": ftp.uri,
+        "MLFLOW_SERVE_ARTIFACTS": "true",
+        "MLFLOW_AUTH_CONFIG_PATH": str(home / "auth.ini"),
+        "MLFLOW_FTPS_NETRC": str(home / "netrc"),
+        "MLFLOW_FTPS_REPLY_TIMEOUT": "2",
+        "MLFLOW_FTPS_RETRY_WINDOW": "2",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_ENABLE_AI_GATEWAY": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_STACK_SECRETS": str(home),
+        "MLFLOW_STACK_SECRET_KEY_FILE": str(home / "secret_key"),
+    }
+
+
+def _metadata(home: Path) -> Path:
+    """A directory with the entry points of the package, as pip would install them."""
+    project = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
+    info = home / "packages" / f"mlflow_stack_server-{project['version']}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    sections = {**project["entry-points"], "console_scripts": project["scripts"]}
+    lines = [
+        line for name, points in sections.items() for line in (f"[{name}]", *(f"{k} = {v}" for k, v in points.items()))
+    ]
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    return info.parent
