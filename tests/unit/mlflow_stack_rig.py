@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -11,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import requests
 
 REPO = Path(__file__).parents[2]
@@ -33,7 +35,6 @@ class Rig:
     """A running server; `restart` starts it anew with the same files."""
 
     home: Path
-    ftp: FtpServer
     environment: dict[str, str]
     workers: int
     port: int
@@ -106,9 +107,12 @@ class Rig:
 
 
 @contextmanager
-def running(home: Path, ftp: FtpServer, *, workers: int = 1, **variables: str) -> Iterator[Rig]:
-    """A server with its files in `home`, its artifacts on `ftp`, and the account ADMIN."""
-    rig = Rig(home, ftp, _environment(home, ftp) | variables, workers, free_port())
+def running(home: Path, ftp: FtpServer, *, workers: int = 1, database: str = "", **variables: str) -> Iterator[Rig]:
+    """A server with its files in `home`, its artifacts on `ftp`, and the account ADMIN.
+
+    `database` is a URI, by default that of a file in `home`.
+    """
+    rig = Rig(home, _environment(home, ftp, database) | variables, workers, free_port())
     subprocess.run(
         [sys.executable, "-c", "import mlflow_stack_server; mlflow_stack_server.prepare()"],
         env=rig.environment,
@@ -122,9 +126,55 @@ def running(home: Path, ftp: FtpServer, *, workers: int = 1, **variables: str) -
         rig.stop()
 
 
-def _environment(home: Path, ftp: FtpServer) -> dict[str, str]:
+@dataclass(frozen=True)
+class Postgres:
+    """A PostgreSQL server with its files in `home`, for whoever comes over loopback."""
+
+    home: Path
+    port: int
+
+    @property
+    def uri(self) -> str:
+        return f"postgresql+psycopg2://postgres@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        self._control("start")
+
+    def stop(self) -> None:
+        """Stop at once, with all its connections."""
+        self._control("stop", "-m", "immediate")
+
+    @classmethod
+    def make(cls, home: Path) -> Postgres:
+        """A new one, running. Skips the test where PostgreSQL is not installed."""
+        if not _POSTGRES:
+            pytest.skip("PostgreSQL is not installed")
+        server = cls(home, free_port())
+        home.mkdir()
+        if os.getuid() == 0:  # whom PostgreSQL does not serve
+            shutil.chown(home, "nobody")
+            home.chmod(0o700)
+        server._run("initdb", "--auth=trust", "--username=postgres", "--no-sync", "--pgdata", str(home / "data"))
+        server.start()
+        return server
+
+    def _control(self, *arguments: str) -> None:
+        options = f"-h 127.0.0.1 -p {self.port} -k {self.home} -F"
+        data = ["--pgdata", str(self.home / "data"), "--log", str(self.home / "log")]
+        self._run("pg_ctl", *arguments, "-w", "-o", options, *data)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        user = "nobody" if os.getuid() == 0 else None
+        command = [str(_POSTGRES[-1] / program), *arguments]
+        subprocess.run(command, user=user, cwd=self.home, check=True, stdout=subprocess.DEVNULL)
+
+
+_POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+
+
+def _environment(home: Path, ftp: FtpServer, database: str) -> dict[str, str]:
     (home / "tmp").mkdir(parents=True)
-    database = f"sqlite:///{home / 'mlflow.db'}"
+    database = database or f"sqlite:///{home / 'mlflow.db'}"
     username, password = ADMIN.split(":")
     files = {
         "netrc": f"machine {ftp.host} login {FTP_USER} password {FTP_PASSWORD}\n",
@@ -157,7 +207,6 @@ def _environment(home: Path, ftp: FtpServer) -> dict[str, str]:
         "MLFLOW_ENABLE_AI_GATEWAY": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_STACK_SECRETS": str(home),
-        "MLFLOW_STACK_SECRET_KEY_FILE": str(home / "secret_key"),
     }
 
 

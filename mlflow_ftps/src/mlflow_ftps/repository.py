@@ -191,6 +191,15 @@ class FTPArtifactRepository(ArtifactRepository, StreamUploadMixin):
 
         self._run(f"delete {artifact_path or '/'!r}", delete)
 
+    def ping(self) -> None:
+        """Have the server answer on a connection of the pool, once; nothing is asked while all of them are in use.
+
+        Raises what connecting and an answer that fails raise (``Connection``).
+        """
+        if not self._pool.exhausted:
+            with self._pool.connection() as connection:
+                connection.is_directory(self._root)
+
     def _is_directory(self, artifact_path: str | None) -> bool:
         path = self._remote(artifact_path)
         return self._run(f"look up {artifact_path or '/'!r}", lambda connection: connection.is_directory(path))
