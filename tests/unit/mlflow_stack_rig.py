@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -22,11 +23,12 @@ import attacks  # noqa: E402
 from attacks import Answer  # noqa: E402
 from ftp_servers import PASSWORD as FTP_PASSWORD  # noqa: E402
 from ftp_servers import USER as FTP_USER  # noqa: E402
-from ftp_servers import FtpServer, Pyftpdlib, free_port, process_tree  # noqa: E402
+from ftp_servers import Pyftpdlib, free_port, process_tree  # noqa: E402
 from mlflow_servers import wait_for  # noqa: E402
 
 __all__ = ["Answer", "Pyftpdlib", "attacks", "free_port", "process_tree", "wait_for"]  # for the tests
 PACKAGE = REPO / "roles/mlflow/files/image/mlflow_stack_server"
+FTP_LOGIN = f"login {FTP_USER} password {FTP_PASSWORD}"
 ADMIN = "admin:a-password-of-the-administrator"
 
 
@@ -96,23 +98,25 @@ class Rig:
             self.process.wait(30)
             self.process = None
 
-    def peak_memory(self) -> int:
-        """The most that one of the server's processes has used, in bytes."""
+    def memory(self) -> int:
+        """What the largest of the server's processes uses, in bytes."""
         assert self.process is not None
-        peaks = []
+        used = []
         for pid in process_tree(self.process.pid):
             status = Path(f"/proc/{pid}/status").read_text()
-            peaks += [int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")]
-        return max(peaks)
+            used += [int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS")]
+        return max(used)
 
 
 @contextmanager
-def running(home: Path, ftp: FtpServer, *, workers: int = 1, database: str = "", **variables: str) -> Iterator[Rig]:
-    """A server with its files in `home`, its artifacts on `ftp`, and the account ADMIN.
+def running(
+    home: Path, store: str, *, login: str = FTP_LOGIN, workers: int = 1, database: str = "", **variables: str
+) -> Iterator[Rig]:
+    """A server with its files in `home`, its artifacts at the URI `store`, and the account ADMIN.
 
-    `database` is a URI, by default that of a file in `home`.
+    `login` is what netrc says of the store; `database` is a URI, by default that of a file in `home`.
     """
-    rig = Rig(home, _environment(home, ftp, database) | variables, workers, free_port())
+    rig = Rig(home, _environment(home, store, login, database) | variables, workers, free_port())
     subprocess.run(
         [sys.executable, "-c", "import mlflow_stack_server; mlflow_stack_server.prepare()"],
         env=rig.environment,
@@ -172,12 +176,12 @@ class Postgres:
 _POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
 
-def _environment(home: Path, ftp: FtpServer, database: str) -> dict[str, str]:
+def _environment(home: Path, store: str, login: str, database: str) -> dict[str, str]:
     (home / "tmp").mkdir(parents=True)
     database = database or f"sqlite:///{home / 'mlflow.db'}"
     username, password = ADMIN.split(":")
     files = {
-        "netrc": f"machine {ftp.host} login {FTP_USER} password {FTP_PASSWORD}\n",
+        "netrc": f"machine {urlsplit(store).hostname} {login}\n",
         "secret_key": "key-of-the-pages",
         "crypto_passphrase": "passphrase-of-the-tests",
         "webhook_key": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
@@ -197,7 +201,7 @@ def _environment(home: Path, ftp: FtpServer, database: str) -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "TMPDIR": str(home / "tmp"),
         "MLFLOW_BACKEND_STORE_URI": database,
-        "MLFLOW_ARTIFACTS_DESTINATION": ftp.uri,
+        "MLFLOW_ARTIFACTS_DESTINATION": store,
         "MLFLOW_SERVE_ARTIFACTS": "true",
         "MLFLOW_AUTH_CONFIG_PATH": str(home / "auth.ini"),
         "MLFLOW_FTPS_NETRC": str(home / "netrc"),

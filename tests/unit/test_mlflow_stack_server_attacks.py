@@ -15,7 +15,7 @@ def prey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[attacks.Prey]:
     ftp = Pyftpdlib(tmp_path_factory.mktemp("ftp"), None)
     ftp.start()
     try:
-        with mlflow_stack_rig.running(tmp_path_factory.mktemp("mlflow") / "home", ftp) as rig:
+        with mlflow_stack_rig.running(tmp_path_factory.mktemp("mlflow") / "home", ftp.uri) as rig:
             yield attacks.prepare(rig.send, mlflow_stack_rig.ADMIN, "x", ftp.uri)
     finally:
         ftp.kill()

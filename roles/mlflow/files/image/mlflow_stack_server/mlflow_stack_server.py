@@ -1,7 +1,7 @@
 """MLflow's server as this platform runs it: `mlflow server --app-name mlflow-stack`; and what prepares its database.
 
-It is MLflow's basic-auth app with mlflow_ftps' routes, keys from files, an address that tells whether the stores answer,
-and 401 for what is no login.
+It is MLflow's basic-auth app with mlflow_ftps' routes, keys from files, an address that tells whether the stores
+answer, and 401 for what is no login.
 
 Environment: MLFLOW_STACK_SECRETS, the directory of the files secret_key, crypto_passphrase, webhook_key and, for
 `prepare`, accounts.json (/etc/mlflow-stack); MLFLOW_BACKEND_STORE_URI, MLFLOW_AUTH_CONFIG_PATH.
@@ -21,7 +21,7 @@ import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -56,7 +56,7 @@ def create_app() -> FastAPI:
     read_keys()
     from mlflow_ftps.server import create_basic_auth_app
 
-    app: FastAPI = create_basic_auth_app()
+    app = cast("FastAPI", create_basic_auth_app())  # under uvicorn, MLflow's default
     app.add_middleware(Front)
     return app
 
@@ -129,7 +129,8 @@ def ask_database() -> None:
     from mlflow.server.handlers import _get_tracking_store
     from sqlalchemy import text
 
-    for engine in (_get_tracking_store().engine, store.engine):
+    tracking_store: Any = _get_tracking_store()
+    for engine in (tracking_store.engine, store.engine):
         with engine.connect() as connection:
             connection.execute(text("SELECT 1"))
 
