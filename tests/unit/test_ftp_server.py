@@ -72,11 +72,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(home: Path, certificate: Path | None = None) -> Iterator[Server]:
+def running(
+    home: Path, certificate: Path | None = None, *, user: str = USER, password: str = PASSWORD
+) -> Iterator[Server]:
     """A server that accepts connections, with the settings that the role gives it."""
     root, accounts, settings, log = home / "artifacts", home / "accounts.json", home / "server.json", home / "log"
     root.mkdir(exist_ok=True)
-    accounts.write_text(json.dumps([{"user": USER, "password_hash": sha512_crypt.using(rounds=5000).hash(PASSWORD)}]))
+    accounts.write_text(json.dumps([{"user": user, "password_hash": sha512_crypt.using(rounds=5000).hash(password)}]))
     port = free_port()
     settings.write_text(
         json.dumps(

@@ -43,8 +43,9 @@ class FTPArtifactRepository(ArtifactRepository, StreamUploadMixin):
     """Artifacts as files on an FTP server, at ``ftps://USER@HOST:PORT/PATH`` or ``ftp://USER@HOST:PORT/PATH``.
 
     All methods are thread-safe and raise MlflowException with one of these codes: RESOURCE_DOES_NOT_EXIST;
-    PERMISSION_DENIED for what the server refuses, with its answer; ABORTED if it cannot write; INVALID_PARAMETER_VALUE
-    for paths that cannot be; TEMPORARILY_UNAVAILABLE if it stays out of reach through all attempts.
+    PERMISSION_DENIED for what the server refuses, with its answer; ABORTED, with HTTP status 507, if it cannot write;
+    INVALID_PARAMETER_VALUE for paths that cannot be; TEMPORARILY_UNAVAILABLE if it stays out of reach through all
+    attempts, refuses the login or has a wrong certificate.
     """
 
     def __init__(self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> None:
