@@ -159,7 +159,7 @@ def test_a_stream_that_is_refused_at_its_end_is_not_stored_without_its_beginning
     stream = Interrupted(os.urandom(3 * MIB), lambda: None, seekable=False)
     with pytest.raises(MlflowException, match=r"its storage is full or broken: 552 Quota exceeded\.") as error:
         store.log_artifact_from_stream(stream, "file")
-    assert code(error) == 409
+    assert code(error) == 507
     assert list(faulty_server.directory.iterdir()) == []
 
 
@@ -295,7 +295,7 @@ def test_a_wrong_password_is_refused_at_once_and_not_shown(
 
     with pytest.raises(MlflowException, match=r"refused the login: 530 .*MLFLOW_FTPS_NETRC") as error:
         FTPArtifactRepository(server.uri).list_artifacts()
-    assert code(error) == 403
+    assert code(error) == 503  # it passes when a change of passwords is over; issue line A5
     assert "not-the-password" not in f"{error.value.serialize_as_json()}{error.value.__cause__}{caplog.text}"
 
 
@@ -323,7 +323,7 @@ def test_a_wrong_certificate_is_refused_at_once(
 
     with pytest.raises(MlflowException, match=f"certificate is not valid: .*({reason}).*MLFLOW_FTPS_CA_FILE") as error:
         FTPArtifactRepository(server.uri).list_artifacts()
-    assert code(error) == 403
+    assert code(error) == 503  # it passes when a change of certificates is over; issue line A5
     server.kill()
 
 
@@ -331,7 +331,7 @@ def test_a_wrong_certificate_is_refused_at_once(
 def test_a_server_without_tls_gets_no_password(server: FtpServer) -> None:
     with pytest.raises(MlflowException, match=r"it (answered|refused the login): 5\d\d ") as error:
         FTPArtifactRepository(server.uri.replace("ftp://", "ftps://")).list_artifacts()
-    assert code(error) == 403
+    assert code(error) == (503 if "refused the login" in error.value.message else 403)
 
 
 @pytest.fixture
@@ -362,7 +362,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(
     with pytest.raises(MlflowException, match="Could not upload 'small/large'") as error:
         own_store.log_artifact_from_stream(stream, "large", "small")
     # pyftpdlib does not say why, and may leave the connection hanging: that could pass.
-    assert code(error) == (503 if kind.startswith("pyftpdlib") else 409)
+    assert code(error) == (503 if kind.startswith("pyftpdlib") else 507)
     assert [path.name for path in directory.iterdir()] == ["small"]
     own_store.log_artifact_from_stream(io.BytesIO(bytes(3 * MIB)), "fits", "small")
 

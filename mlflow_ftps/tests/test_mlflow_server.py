@@ -1,6 +1,7 @@
 """Through a real MLflow server that keeps its artifacts on a real FTP server, over TLS."""
 
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -139,15 +140,27 @@ def test_an_ftp_server_that_is_down_is_a_503_and_its_return_is_enough(mlflow_ser
     assert requests.get(mlflow_server.artifact("up/file"), timeout=10).content == b"1"
 
 
-def test_a_clients_artifact_location_does_not_lead_the_server_to_another_host(
-    mlflow_server: MlflowServer, client: mlflow.MlflowClient
+@pytest.mark.parametrize("stored", [False, True], ids=["new", "from before"])
+def test_a_clients_artifact_location_does_not_lead_the_server_anywhere(
+    mlflow_server: MlflowServer, client: mlflow.MlflowClient, stored: bool
 ) -> None:
+    """Issue line B1, also for what was stored by a server that knew no better."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         other.setblocking(False)
-        experiment = client.create_experiment("elsewhere", f"ftps://127.0.0.1:{other.getsockname()[1]}/x")
-        run = client.create_run(experiment).info.run_id
-        answer = requests.get(f"{mlflow_server.url}/api/2.0/mlflow/artifacts/list", params={"run_id": run}, timeout=10)
-        assert (answer.status_code, answer.json()["error_code"]) == (403, "PERMISSION_DENIED")
+        for location in (f"ftps://127.0.0.1:{other.getsockname()[1]}/x", mlflow_server.ftp.uri):
+            if not stored:
+                with pytest.raises(MlflowException, match="cannot be named"):
+                    client.create_experiment(f"at {location}", location)
+                continue
+            experiment = client.create_experiment(f"at {location}")
+            with sqlite3.connect(mlflow_server.database.removeprefix("sqlite:///")) as database:
+                database.execute(
+                    "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (location, experiment)
+                )
+            run = client.create_run(experiment).info.run_id
+            listing = f"{mlflow_server.url}/api/2.0/mlflow/artifacts/list"
+            answer = requests.get(listing, params={"run_id": run}, timeout=10)
+            assert (answer.status_code, answer.json()["error_code"]) == (403, "PERMISSION_DENIED")
         with pytest.raises(BlockingIOError):
             other.accept()
 

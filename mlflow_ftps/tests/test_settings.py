@@ -75,18 +75,36 @@ def test_names_the_variable_that_is_no_limit(value: str) -> None:
 
 
 def test_a_client_may_connect_anywhere_and_a_server_to_its_own_stores_only() -> None:
+    """Issue line B1."""
     parse("ftps://elsewhere/x", {})
-    parse("ftps://own/x", SERVER)
-    for uri in ("ftps://elsewhere/x", "ftps://own:2121/x", "ftp://elsewhere/x"):
-        with pytest.raises(
-            MlflowException, match=r"not allowed here. Allowed: .*own:21\. .*MLFLOW_FTPS_ALLOWED_HOSTS"
-        ) as error:
+    for uri in ("ftps://own/store", "ftps://own/store/", "ftps://own/store/1/traces/2/artifacts"):
+        parse(uri, SERVER)
+    for uri in (
+        "ftps://elsewhere/store",
+        "ftps://own:2121/store",
+        "ftps://own:21/store",
+        "ftps://user@own/store",
+        "ftps://OWN/store",
+        "ftp://own/store",
+        "FTP://own/store",
+        "ftps://own/storehouse",
+        "ftps://own/",
+        "ftps://own/other",
+    ):
+        with pytest.raises(MlflowException, match=r"A location in the artifact store of this server cannot") as error:
             parse(uri, SERVER)
         assert error.value.error_code == "PERMISSION_DENIED"
 
 
-def test_the_list_of_allowed_hosts_replaces_the_servers_own() -> None:
-    environment = {**SERVER, "MLFLOW_FTPS_ALLOWED_HOSTS": " Files, other:2121 "}
+def test_a_server_without_a_proxy_reads_what_its_clients_store_directly() -> None:
+    environment = {"_MLFLOW_SERVER_ARTIFACT_ROOT": "ftps://own/store"}
+    parse("ftps://own/store/1/run/artifacts", environment)
+    with pytest.raises(MlflowException, match="cannot be named"):
+        parse("ftps://own/other/1/run/artifacts", environment)
+
+
+def test_the_list_of_allowed_hosts_is_where_a_client_may_connect() -> None:
+    environment = {"MLFLOW_FTPS_ALLOWED_HOSTS": " Files, other:2121 "}
     for uri in ("ftps://files/x", "ftps://files:990/x", "ftp://other:2121/x"):
         parse(uri, environment)
     for uri in ("ftps://own/store", "ftp://other/x"):

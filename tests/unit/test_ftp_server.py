@@ -72,11 +72,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(home: Path, certificate: Path | None = None) -> Iterator[Server]:
+def running(
+    home: Path, certificate: Path | None = None, *, user: str = USER, password: str = PASSWORD
+) -> Iterator[Server]:
     """A server that accepts connections, with the settings that the role gives it."""
     root, accounts, settings, log = home / "artifacts", home / "accounts.json", home / "server.json", home / "log"
-    root.mkdir()
-    accounts.write_text(json.dumps([{"user": USER, "password_hash": sha512_crypt.using(rounds=5000).hash(PASSWORD)}]))
+    root.mkdir(exist_ok=True)
+    accounts.write_text(json.dumps([{"user": user, "password_hash": sha512_crypt.using(rounds=5000).hash(password)}]))
     port = free_port()
     settings.write_text(
         json.dumps(
@@ -238,3 +240,54 @@ def test_certificate_makes_tls_a_must_on_both_channels(tmp_path: Path) -> None:
             f"INFO Serving {server.root} on port {server.port}, TLS required",
             f"INFO {USER}@127.0.0.1: files received 1, sent 0, broken off 0",
         ]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Where `running` has its root: a file system of 1 MiB."""
+    root = tmp_path / "artifacts"
+    root.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(root)],  # noqa: S607
+        check=False,
+        capture_output=True,
+    )
+    if mounted.returncode:
+        pytest.skip("a small file system takes root to mount")
+    yield root
+    subprocess.run(["umount", "--lazy", str(root)], check=True)  # noqa: S607
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("size", [1000, 100_000, 50_000_000])
+def test_a_full_disk_is_a_452_and_the_session_goes_on(
+    tmp_path: Path, small_disk: Path, size: int, encrypted: bool
+) -> None:
+    """Issue line C, the last: the connection was closed without a word. What is small is written when it is closed."""
+    certificate, trusted = issue(tmp_path)
+    (small_disk / "filler").write_bytes(bytes((1 << 20) - (0 if size == 1000 else 8192)))
+    with running(tmp_path, certificate if encrypted else None) as server:
+        ftp = ftplib.FTP()  # noqa: S321
+        if encrypted:
+            ftp = ftplib.FTP_TLS(context=ssl.create_default_context(cafile=str(trusted)))  # noqa: S321
+        server.connect(ftp)
+        ftp.login(USER, PASSWORD)
+        if isinstance(ftp, ftplib.FTP_TLS):
+            ftp.prot_p()
+        ftp.voidcmd("TYPE I")
+        channel = ftp.transfercmd("STOR large")
+        began = time.monotonic()
+        try:
+            channel.sendall(bytes(size))
+            if isinstance(channel, ssl.SSLSocket):
+                channel.unwrap()
+        except OSError:
+            pass  # it is closed while there is something to send
+        finally:
+            channel.close()
+        with pytest.raises(ftplib.error_temp, match=r"^452 No space left on device"):
+            ftp.voidresp()
+        ftp.delete("filler")
+        ftp.storbinary("STOR small", io.BytesIO(b"weights"))
+        assert set(ftp.nlst()) == {"large", "small"}
+        assert time.monotonic() - began < 5

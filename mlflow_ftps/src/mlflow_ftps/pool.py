@@ -26,6 +26,11 @@ class Pool:
         self._open = 0
         self._reaper: threading.Timer | None = None
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether all connections are in use."""
+        return not self._has_place()
+
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """Lend a connection. It comes back to the pool unless an error may have left it in an unknown state.

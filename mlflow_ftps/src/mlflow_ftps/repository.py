@@ -43,8 +43,9 @@ class FTPArtifactRepository(ArtifactRepository, StreamUploadMixin):
     """Artifacts as files on an FTP server, at ``ftps://USER@HOST:PORT/PATH`` or ``ftp://USER@HOST:PORT/PATH``.
 
     All methods are thread-safe and raise MlflowException with one of these codes: RESOURCE_DOES_NOT_EXIST;
-    PERMISSION_DENIED for what the server refuses, with its answer; ABORTED if it cannot write; INVALID_PARAMETER_VALUE
-    for paths that cannot be; TEMPORARILY_UNAVAILABLE if it stays out of reach through all attempts.
+    PERMISSION_DENIED for what the server refuses, with its answer; ABORTED, with HTTP status 507, if it cannot write;
+    INVALID_PARAMETER_VALUE for paths that cannot be; TEMPORARILY_UNAVAILABLE if it stays out of reach through all
+    attempts, refuses the login or has a wrong certificate.
     """
 
     def __init__(self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> None:
@@ -190,6 +191,15 @@ class FTPArtifactRepository(ArtifactRepository, StreamUploadMixin):
                     raise
 
         self._run(f"delete {artifact_path or '/'!r}", delete)
+
+    def ping(self) -> None:
+        """Have the server answer on a connection of the pool, once; nothing is asked while all of them are in use.
+
+        Raises what connecting and an answer that fails raise (``Connection``).
+        """
+        if not self._pool.exhausted:
+            with self._pool.connection() as connection:
+                connection.is_directory(self._root)
 
     def _is_directory(self, artifact_path: str | None) -> bool:
         path = self._remote(artifact_path)

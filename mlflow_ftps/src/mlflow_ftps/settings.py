@@ -13,13 +13,13 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, PERMISSION_DENIED
 
+from mlflow_ftps import own
+
 _logger = logging.getLogger(__name__)
 
 _DEFAULT_PORT = 21
 _PREFIX = "MLFLOW_FTPS_"
 _ALLOWED_HOSTS = f"{_PREFIX}ALLOWED_HOSTS"
-# By these MLflow marks its server processes and tells them their own stores (mlflow.store.artifact.host_policy).
-_SERVER_STORES = ("_MLFLOW_SERVER_ARTIFACT_ROOT", "_MLFLOW_SERVER_ARTIFACT_DESTINATION")
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,9 @@ def parse(uri: str, environ: Mapping[str, str] = os.environ) -> tuple[Settings, 
     """The settings for the server that ``uri`` names, and the absolute path there of the store's root.
 
     Raises MlflowException INVALID_PARAMETER_VALUE if the URI, a variable or the netrc file is wrong,
-    PERMISSION_DENIED if the host is not allowed.
+    PERMISSION_DENIED if the host is not allowed, or the URI in this server not (``own.check``).
     """
+    own.check(uri, environ)
     parts = urlsplit(uri)
     host, port = _address(parts)
     _check_allowed(host, port, environ)
@@ -163,14 +164,8 @@ def _limits(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _check_allowed(host: str, port: int, environ: Mapping[str, str]) -> None:
-    """A server that connects wherever a client's artifact location points could be used to probe its network."""
     named = [entry.strip().lower() for entry in environ.get(_ALLOWED_HOSTS, "").split(",") if entry.strip()]
-    if not named:
-        own = [environ[variable] for variable in _SERVER_STORES if environ.get(variable)]
-        if not own:
-            return
-        named = [f"{address.hostname}:{address.port or _DEFAULT_PORT}" for address in map(urlsplit, own)]
-    if host not in named and f"{host}:{port}" not in named:
+    if named and host not in named and f"{host}:{port}" not in named:
         raise MlflowException(
             f"The artifact store's host {host}:{port} is not allowed here. Allowed: {', '.join(named)}. "
             f"Add it to {_ALLOWED_HOSTS} (HOST or HOST:PORT, separated by commas) if it should be.",

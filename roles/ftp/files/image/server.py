@@ -6,6 +6,8 @@ Settings: the JSON file that is named by the environment variable FTP_SETTINGS, 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
 import json
 import logging
@@ -17,7 +19,8 @@ from typing import Any
 
 from passlib.hash import sha512_crypt
 from pyftpdlib.authorizers import AuthenticationFailed, DummyAuthorizer
-from pyftpdlib.handlers import FTPHandler, TLS_FTPHandler
+from pyftpdlib.exceptions import _FileReadWriteError
+from pyftpdlib.handlers import DTPHandler, FTPHandler, TLS_DTPHandler, TLS_FTPHandler
 from pyftpdlib.servers import FTPServer
 
 PERMISSIONS = "elradfmwMT"  # all of them: one account owns the whole store
@@ -51,6 +54,40 @@ class Session:
         if self.authenticated:
             files = f"files received {self.received}, sent {self.sent}, broken off {self.broken_off}"
             log.info("%s@%s: %s", self.username, self.remote_ip, files)
+
+
+class FullDisk:
+    """Answers 452 to an upload that the disk has no room for, 451 to one that it fails, and stays on the line.
+
+    pyftpdlib itself answers nothing and closes the connection, or misses what shows only when the file is closed.
+    """
+
+    file_obj: Any
+    receive: bool
+
+    def handle_error(self) -> None:
+        fault = sys.exception()
+        if isinstance(fault, _FileReadWriteError) and self.receive:
+            with contextlib.suppress(OSError):
+                self.file_obj.close()
+            self._refuse(fault.__cause__)
+            DTPHandler.close(self)  # at once: that of TLS would first wait for the client
+        else:
+            super().handle_error()  # type: ignore[misc]
+
+    def close(self) -> None:
+        if self.receive and self.file_obj is not None:
+            try:
+                self.file_obj.close()  # writes what is left
+            except OSError as fault:
+                self._refuse(fault)
+        super().close()  # type: ignore[misc]
+
+    def _refuse(self, fault: BaseException | None) -> None:
+        number = getattr(fault, "errno", None) or errno.EIO
+        code = 452 if number in (errno.ENOSPC, errno.EDQUOT) else 451
+        self.transfer_finished = False
+        self._resp = (f"{code} {os.strerror(number)}; nothing more is stored.", log.warning)
 
 
 class HashedAuthorizer(DummyAuthorizer):  # type: ignore[misc]
@@ -92,7 +129,9 @@ def handler(settings: dict[str, Any]) -> type[FTPHandler]:
     }
     if settings["certificate"]:
         attributes |= {"certfile": settings["certificate"], "tls_control_required": True, "tls_data_required": True}
+        attributes["dtp_handler"] = type("Transfer", (FullDisk, TLS_DTPHandler), {})
         return type("Handler", (Session, TLS_FTPHandler), attributes)
+    attributes["dtp_handler"] = type("Transfer", (FullDisk, DTPHandler), {})
     return type("Handler", (Session, FTPHandler), attributes)
 
 

@@ -1,21 +1,46 @@
-"""MLflow's basic-auth app with mlflow_ftps' downloads and a secret key from a file; and what prepares its database.
+"""MLflow's server as this platform runs it: `mlflow server --app-name mlflow-stack`; and what prepares its database.
 
-Environment: MLFLOW_STACK_SECRET_KEY_FILE, MLFLOW_BACKEND_STORE_URI, MLFLOW_AUTH_CONFIG_PATH.
+It is MLflow's basic-auth app with mlflow_ftps' routes, keys from files, an address that tells whether the stores
+answer, and 401 for what is no login.
+
+Environment: MLFLOW_STACK_SECRETS, the directory of the files secret_key, crypto_passphrase, webhook_key and, for
+`prepare`, accounts.json (/etc/mlflow-stack); MLFLOW_BACKEND_STORE_URI, MLFLOW_AUTH_CONFIG_PATH.
 """
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import json
+import logging
 import os
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-    from flask import Flask
     from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
-ACCOUNTS = Path("/etc/mlflow-stack/accounts.json")
+SECRETS = Path(os.environ.get("MLFLOW_STACK_SECRETS", "/etc/mlflow-stack"))
+# MLflow takes its keys from the environment alone. They are set here, in the process that uses them: variables of the
+# container would show in every listing of it.
+KEYS = {
+    "secret_key": "MLFLOW_FLASK_SERVER_SECRET_KEY",
+    "crypto_passphrase": "MLFLOW_CRYPTO_KEK_PASSPHRASE",
+    "webhook_key": "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY",
+}
+STORES_ADDRESS = "/health/stores"
+STORE_TIMEOUT = 3.0  # seconds that a store has to answer
+REMEMBERED = 5.0  # seconds for which an answer is given again, so that asking costs the stores nothing
+
+log = logging.getLogger("mlflow_stack_server")
 
 
 class Account(TypedDict):
@@ -26,30 +51,165 @@ class Account(TypedDict):
     admin: bool
 
 
-def create_app() -> Flask | FastAPI:
-    """The app for `mlflow server --app-name mlflow-stack`, made in each worker.
-
-    MLflow takes its secret key from the environment alone. It is set here, in the process that uses it: a variable of
-    the container would show in every listing of it.
-    """
-    os.environ["MLFLOW_FLASK_SERVER_SECRET_KEY"] = Path(os.environ["MLFLOW_STACK_SECRET_KEY_FILE"]).read_text().strip()
+def create_app() -> FastAPI:
+    """The app for `mlflow server --app-name mlflow-stack`, made in each worker."""
+    read_keys()
     from mlflow_ftps.server import create_basic_auth_app
 
-    return create_basic_auth_app()
+    app = cast("FastAPI", create_basic_auth_app())  # under uvicorn, MLflow's default
+    app.add_middleware(Front)
+    return app
+
+
+def read_keys() -> None:
+    """Set MLflow's variables from the files of its keys. Must come before MLflow's stores are imported."""
+    for name, variable in KEYS.items():
+        os.environ[variable] = (SECRETS / name).read_text().strip()
+
+
+class Front:
+    """In front of everything: tells whether the stores answer, and keeps from MLflow what is no login.
+
+    MLflow ends in an error of its own over a header that is a login, but not by name and password.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._stores = Stores({"database": ask_database, "artifact store": ask_artifact_store})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            if scope["path"] == STORES_ADDRESS:
+                await self._tell(scope, receive, send)
+                return
+            if not scope["path"].startswith("/gateway/"):  # there it may be a provider's key
+                scope = {**scope, "headers": without_odd_logins(scope["headers"])}
+        await self._app(scope, receive, send)
+
+    async def _tell(self, scope: Scope, receive: Receive, send: Send) -> None:
+        from starlette.responses import PlainTextResponse
+
+        fault = await self._stores.fault()
+        await PlainTextResponse(fault or "The stores answer.", 503 if fault else 200)(scope, receive, send)
+
+
+class Stores:
+    """What users need of the stores, asked by one at a time. `questions` raise if a store does not answer."""
+
+    def __init__(self, questions: dict[str, Callable[[], None]]) -> None:
+        self._questions = questions
+        self._lock = asyncio.Lock()
+        self._threads = ThreadPoolExecutor(len(questions))  # a store that hangs takes one up, and no more
+        self._asked_at = -REMEMBERED
+        self._fault = ""
+
+    async def fault(self) -> str:
+        """A sentence for each store that does not answer; empty if all do."""
+        async with self._lock:
+            if time.monotonic() - self._asked_at >= REMEMBERED:
+                answers = await asyncio.gather(*(self._ask(name) for name in self._questions))
+                self._fault = " ".join(answer for answer in answers if answer)
+                self._asked_at = time.monotonic()
+            return self._fault
+
+    async def _ask(self, name: str) -> str:
+        try:
+            async with asyncio.timeout(STORE_TIMEOUT):
+                await asyncio.get_running_loop().run_in_executor(self._threads, self._questions[name])
+        except Exception as fault:
+            # The reason is for the log: this address is open to everybody.
+            log.warning("The %s does not answer: %s", name, fault or f"nothing within {STORE_TIMEOUT:g} s")
+            return f"The {name} does not answer."
+        return ""
+
+
+def ask_database() -> None:
+    """Read from the database through the connections that requests use, those of the runs and those of the accounts."""
+    from mlflow.server.auth import store
+    from mlflow.server.handlers import _get_tracking_store
+    from sqlalchemy import text
+
+    tracking_store: Any = _get_tracking_store()
+    for engine in (tracking_store.engine, store.engine):
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+
+
+def ask_artifact_store() -> None:
+    """Have the FTP server answer on a connection that transfers use; other stores are not asked."""
+    from mlflow.server.handlers import _get_artifact_repo_mlflow_artifacts
+    from mlflow_ftps.repository import FTPArtifactRepository
+
+    repository = _get_artifact_repo_mlflow_artifacts()
+    if isinstance(repository, FTPArtifactRepository):
+        repository.ping()
+
+
+def without_odd_logins(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """`headers` without Authorization, unless it is one login by name and password."""
+    logins = [value for name, value in headers if name == b"authorization"]
+    if len(logins) == 1 and is_login(logins[0]):
+        return headers
+    return [(name, value) for name, value in headers if name != b"authorization"]
+
+
+def is_login(authorization: bytes) -> bool:
+    """Whether this is a login by name and password (RFC 7617), in UTF-8, of characters that a database takes."""
+    scheme, _, credentials = authorization.partition(b" ")
+    try:
+        login = base64.b64decode(credentials.strip(), validate=True).decode()
+    except ValueError:
+        return False
+    return scheme.lower() == b"basic" and ":" in login and login.isprintable()
+
+
+def health() -> None:
+    """Exit with the server's own sentence and 1 if the stores do not answer, for the container's health check."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:5000{STORES_ADDRESS}", timeout=2 * STORE_TIMEOUT) as answer:
+            print(answer.read().decode())
+    except urllib.error.HTTPError as error:
+        sys.exit(error.read().decode())
+    except OSError as error:
+        sys.exit(f"The server does not answer: {error}.")
 
 
 def prepare() -> None:
     """Bring the schema up to this version and the accounts to what accounts.json says. Can be run again at any time."""
+    read_keys()
     from mlflow.db import commands
     from mlflow.server.auth.config import read_auth_config
     from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
 
     commands.main(["upgrade", os.environ["MLFLOW_BACKEND_STORE_URI"]], standalone_mode=False)
+    lock_with_own_passphrase()
     store = SqlAlchemyStore()
     store.init_db(read_auth_config().database_uri)
-    accounts: list[Account] = json.loads(ACCOUNTS.read_text())
+    accounts: list[Account] = json.loads((SECRETS / "accounts.json").read_text())
     for account in accounts:
         ensure_account(store, account)
+
+
+def lock_with_own_passphrase() -> None:
+    """Lock again what is locked with MLflow's public passphrase: secrets of its gateway, from before it had its own."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.tracking.dbmodels.models import SqlGatewaySecret
+    from mlflow.utils.crypto import DEFAULT_KEK_PASSPHRASE, KEKManager, rotate_secret_encryption
+    from sqlalchemy import create_engine
+    from sqlalchemy.orm import Session
+
+    with Session(create_engine(os.environ["MLFLOW_BACKEND_STORE_URI"])) as session, session.begin():
+        secrets: list[Any] = session.query(SqlGatewaySecret).filter(SqlGatewaySecret.kek_version == 1).all()
+        if not secrets:
+            return  # deriving keys takes a second
+        public, own = KEKManager(DEFAULT_KEK_PASSPHRASE, 1), KEKManager(kek_version=1)
+        for secret in secrets:
+            try:
+                rotated = rotate_secret_encryption(secret.encrypted_value, secret.wrapped_dek, public, own)
+            except MlflowException:
+                continue  # it is locked with our own
+            secret.wrapped_dek = rotated.wrapped_dek
+            print(f"Locked the gateway's secret {secret.secret_name} with this deployment's passphrase.")
 
 
 def ensure_account(store: SqlAlchemyStore, account: Account) -> None:
