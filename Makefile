@@ -30,6 +30,7 @@ lint: $(VENV)/.test ## Check style and types
 	ruff check .
 	ruff format --check .
 	mypy
+	mypy action_plugins/deployment_lock.py
 	mypy molecule/shared/tests
 
 unit: prepare ## Run the unit tests, and those of the artifact store on real FTP servers
