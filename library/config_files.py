@@ -256,7 +256,7 @@ def make_directories(directory: Path) -> None:
     directory.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.parent.mkdir(exist_ok=True)
     for path, mode in ((directory.parent, SERVICE_MODE), (directory, DIRECTORY_MODE)):
-        if path.is_dir():
+        if path.is_dir() and not has_mode(path, mode):  # else its time would tell of a change
             os.chown(path, OWNER, OWNER)
             path.chmod(mode)  # whatever the umask of the host
 
