@@ -73,11 +73,11 @@ print(json.dumps(mlflow.get_run(run.run_id).data.params["n_estimators"]))
 """
 
 
-def assert_predicts_as_in_training(stack: Stack) -> None:
+def assert_predicts_as_in_training(stack: Stack, url: str = SERVED) -> None:
     """What is served answers with the predictions of the champion's training."""
     test = stack.python(SMOKE_TEST)
 
-    answer = stack.request("POST", SERVED, body={"dataframe_records": test["inputs"]})
+    answer = stack.request("POST", url, body={"dataframe_records": test["inputs"]})
 
     assert answer.status == 200
     predictions = json.loads(answer.body)["predictions"]
@@ -245,11 +245,11 @@ def test_a_model_that_is_served_no_more_is_stopped(stack: Stack) -> None:
     assert "serving_models has no model wine-quality with the alias champion" in nothing.stdout
     assert not [service for service in stack.services() if service.startswith("serving-")]
 
-    other = {"serving_models": [{"name": "wine", "model": "wine-quality", "alias": "champion", "port": 5002}]}
+    other = {"serving_models": [{"name": "wine", "model": "wine-quality", "alias": "champion", "port": 5003}]}
     renamed = stack.deploy("--tags=example", f"--extra-vars={json.dumps(other)}")
     assert renamed.returncode == 0, renamed.stdout[-3000:]
     assert [service for service in stack.services() if service.startswith("serving-")] == ["serving-wine"]
-    assert_predicts_as_in_training(stack)
+    assert_predicts_as_in_training(stack, "http://127.0.0.1:5003/invocations")
 
     deployment = stack.deploy("--tags=example")
     assert deployment.returncode == 0, deployment.stdout[-3000:]
