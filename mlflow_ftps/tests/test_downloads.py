@@ -14,6 +14,7 @@ from mlflow.environment_variables import _MLFLOW_SGI_NAME
 from mlflow.server.constants import ARTIFACTS_DESTINATION_ENV_VAR, SERVE_ARTIFACTS_ENV_VAR
 from mlflow_servers import MlflowServer
 
+import mlflow_ftps.server
 from mlflow_ftps.server import add_routes, create_app
 
 FILES = {
@@ -159,10 +160,14 @@ def test_other_servers_and_other_stores_are_left_as_they_are(monkeypatch: pytest
     monkeypatch.setenv(SERVE_ARTIFACTS_ENV_VAR, "true")
     monkeypatch.setenv(ARTIFACTS_DESTINATION_ENV_VAR, "ftps://files/store")
     monkeypatch.setenv(_MLFLOW_SGI_NAME.name, "gunicorn")
+    guarded: list[str] = []
+    monkeypatch.setattr(mlflow_ftps.server, "guard", lambda: guarded.append("locations"))  # as it is for the process
     assert create_app() is mlflow.server.app
+    assert guarded == ["locations"]
 
     other = FastAPI()
     routes = list(other.routes)
     monkeypatch.setenv(ARTIFACTS_DESTINATION_ENV_VAR, "s3://bucket")
     assert add_routes(other) is other
     assert other.routes == routes
+    assert guarded == ["locations"]

@@ -255,18 +255,12 @@ def test_health_tells_whether_the_artifact_store_answers(rig: Rig, ftp: Pyftpdli
         began = time.monotonic()
         stores(rig)
         assert time.monotonic() - began < 4
+        for _ in range(30):  # the address is open to everybody: each is not a question of its own, of 3 s
+            stores(rig)
+        assert time.monotonic() - began < 30
     finally:
         ftp.resume()
     wait_for(lambda: stores(rig) == (200, "The stores answer."), 40)
-
-
-def test_asking_for_health_costs_the_stores_nothing(rig: Rig) -> None:
-    """Issue line A8: the address is open to everybody."""
-    wait_for(lambda: all(stores(rig)[0] == 200 for _ in range(20)), 40)  # both workers say so
-    began = time.monotonic()
-    for _ in range(300):
-        assert stores(rig)[0] == 200
-    assert time.monotonic() - began < 10
 
 
 @pytest.fixture(scope="module")

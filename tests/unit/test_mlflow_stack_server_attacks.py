@@ -24,4 +24,7 @@ def prey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[attacks.Prey]:
 @pytest.mark.parametrize("attack", attacks.ATTACKS)
 def test_an_attack_is_refused(prey: attacks.Prey, attack: str) -> None:
     """Issue lines B1 and B2."""
-    prey.check_refused(attack)
+    try:
+        prey.check_refused(attack)
+    finally:
+        prey.check_unharmed()

@@ -85,17 +85,18 @@ class Prey:
         return self.send(method, path, account=self.thief, body=body)
 
     def check_refused(self, attack: str) -> None:
-        """Run the attack of this name. AssertionError if it is not refused, or if the owner's file is not as it was.
-
-        What an attack has damaged is repaired, so that the next one has something to damage.
-        """
+        """Run the attack of this name. AssertionError if it is not refused."""
         answer = ATTACKS[attack](self)
+        assert 400 <= answer.status < 500, answer
+        assert SECRET not in answer.body
+
+    def check_unharmed(self) -> None:
+        """AssertionError if the owner's file is not as it was, or not alone; then it is made so."""
         path = f"{PROXIES[0]}/artifacts/{self.file}"
         content = self.send("GET", path, account=self.owner).body
         listing = self.send("GET", f"{API}/artifacts/list?run_id={self.run}", account=self.owner).json()
-        self.send("PUT", path, account=self.owner, body=SECRET)
-        assert 400 <= answer.status < 500, answer
-        assert SECRET not in answer.body
+        if content != json.dumps(SECRET):
+            self.send("PUT", path, account=self.owner, body=SECRET)
         assert content == json.dumps(SECRET)
         assert [file["path"] for file in listing["files"]] == [FILE]
 

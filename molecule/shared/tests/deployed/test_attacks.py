@@ -27,3 +27,8 @@ def prey(stack: Stack) -> Prey:
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_an_attack_is_refused(prey: Prey, attack: str) -> None:
     prey.check_refused(attack)
+
+
+@pytest.mark.once
+def test_the_attacks_have_done_no_harm(prey: Prey) -> None:
+    prey.check_unharmed()
