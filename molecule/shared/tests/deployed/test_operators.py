@@ -297,8 +297,8 @@ MOMENTS = [
     "container : set_aside | Stop the old container",
     "container : set_aside | Keep it under another name",
     "container : run | Start, and await",
-    "container : run | Remember what is there now",
-    "container : tidy | Remove the container",
+    "container : run | Remember its configuration",
+    "container : tidy | Remove the predecessor",
     "container : tidy | Remove the configurations",
     "deployment : end",
 ]
