@@ -14,6 +14,8 @@ lookup_loader.add_directory(str(REPO / "lookup_plugins"))
 def lookup(plugin: str, *terms: object, check_mode: bool = False, **options: object) -> list[Any]:
     """What `query(plugin, *terms, **options)` gives in a playbook."""
     result: list[Any] = lookup_loader.get(plugin).run(
-        [str(term) for term in terms], variables={"ansible_check_mode": check_mode}, **options
+        [term if isinstance(term, dict) else str(term) for term in terms],
+        variables={"ansible_check_mode": check_mode},
+        **options,
     )
     return result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import resource
@@ -15,21 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import config_files
+import config_files_info
 import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
 from lookups import lookup
 
 REPO = Path(__file__).parents[2]
-OWNER = {"uid": os.getuid(), "gid": os.getgid()}
+OWNER, GROUP = os.getuid(), os.getgid()  # who runs the tests, in the place of root and of the secrets' group
 PASSWORD = "correct-horse-battery-staple"
 
 Run = Callable[..., dict[str, Any]]
 
 
 def file(name: str, content: str, **attributes: object) -> dict[str, object]:
-    """One item of `files` or `secrets`, owned by whoever runs the tests."""
-    return {"name": name, "content": content, **OWNER, **attributes}
+    """One item of `files` or `secrets`."""
+    return {"name": name, "content": content, **attributes}
 
 
 SETTINGS = file("server.json", '{"port": 2121}\n')
@@ -39,15 +39,21 @@ NETRC = file("netrc", f"machine ftp\nlogin mlflow\npassword {PASSWORD}\n")
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """The directory; it does not exist yet."""
-    return tmp_path / "stack" / "ftp"
+    return tmp_path / "stack" / "ftp" / "0123456789abcdef"
 
 
 @pytest.fixture
-def run(directory: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the module on the directory and return its result; `failed` is in it when it failed."""
+    monkeypatch.setattr(config_files, "OWNER", OWNER)
 
     def run(check_mode: bool = False, **parameters: object) -> dict[str, Any]:
-        arguments = {"path": str(directory), "_ansible_check_mode": check_mode, **parameters}
+        arguments = {
+            "path": str(directory),
+            "secrets_gid": GROUP,
+            "_ansible_check_mode": check_mode,
+            **parameters,
+        }
         with patch_module_args(arguments), pytest.raises(SystemExit):
             config_files.main()
         output = capsys.readouterr().out
@@ -93,7 +99,7 @@ def test_writes_files_and_secrets(run: Run, directory: Path) -> None:
     }
     assert permissions(directory / "server.json") == 0o444
     assert permissions(directory / "init.sh") == 0o555
-    assert permissions(directory / "netrc") == 0o400
+    assert permissions(directory / "netrc") == 0o440
 
 
 def test_second_run_changes_nothing(run: Run, directory: Path) -> None:
@@ -111,12 +117,12 @@ def test_permissions_do_not_depend_on_the_umask(run: Run, directory: Path, mask:
     with umask(mask):
         run(files=[SETTINGS], secrets=[NETRC])
     modes = [permissions(path) for path in (directory, directory / "server.json", directory / "netrc")]
-    assert modes == [0o755, 0o444, 0o400]
+    assert modes == [0o755, 0o444, 0o440]
 
 
 def test_check_mode_says_what_it_would_do_and_does_nothing(run: Run, directory: Path) -> None:
     predicted = run(check_mode=True, files=[SETTINGS], secrets=[NETRC])
-    assert not directory.parent.exists()
+    assert not directory.parent.parent.exists()
     done = run(files=[SETTINGS], secrets=[NETRC])
     assert {key: predicted[key] for key in ("changed", "diff")} == {key: done[key] for key in ("changed", "diff")}
 
@@ -131,7 +137,7 @@ def test_check_mode_leaves_changes_and_stray_files(run: Run, directory: Path) ->
 def test_changed_content_is_written_and_shown(run: Run, directory: Path) -> None:
     run(files=[SETTINGS])
     result = run(files=[file("server.json", '{"port": 2122}\n')])
-    owner = f"{OWNER['uid']}:{OWNER['gid']}"
+    owner = f"{OWNER}:{OWNER}"
     assert result["changed"]
     assert contents(directory) == {"server.json": '{"port": 2122}\n'}
     assert row(result, "server.json") == (f'0444 {owner}\n{{"port": 2121}}\n', f'0444 {owner}\n{{"port": 2122}}\n')
@@ -142,21 +148,20 @@ def test_drifted_mode_is_repaired_and_shown(run: Run, directory: Path) -> None:
     (directory / "server.json").chmod(0o646)
     (directory / "netrc").chmod(0o644)
     result = run(files=[SETTINGS], secrets=[NETRC])
-    owner = f"{OWNER['uid']}:{OWNER['gid']}"
-    assert (permissions(directory / "server.json"), permissions(directory / "netrc")) == (0o444, 0o400)
+    owner = f"{OWNER}:{OWNER}"
+    assert (permissions(directory / "server.json"), permissions(directory / "netrc")) == (0o444, 0o440)
     assert [text.splitlines()[0] for text in row(result, "server.json")] == [f"0646 {owner}", f"0444 {owner}"]
-    assert row(result, "netrc") == (f"0644 {owner}\n(secret)\n", f"0400 {owner}\n(secret)\n")
+    assert row(result, "netrc") == (f"0644 {owner}\n(secret)\n", f"0440 {owner}\n(secret)\n")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_drifted_owner_is_repaired_and_shown(run: Run, directory: Path) -> None:
-    accounts = {**NETRC, "uid": 1000, "gid": 100}
-    run(secrets=[accounts])
-    os.chown(directory / "netrc", 0, 0)
-    result = run(secrets=[accounts])
+    run(secrets=[NETRC], secrets_gid=64720)
+    os.chown(directory / "netrc", 1000, 100)
+    result = run(secrets=[NETRC], secrets_gid=64720)
     status = (directory / "netrc").stat()
-    assert (status.st_uid, status.st_gid) == (1000, 100)
-    assert row(result, "netrc") == ("0400 0:0\n(secret)\n", "0400 1000:100\n(secret)\n")
+    assert (status.st_uid, status.st_gid) == (0, 64720)
+    assert row(result, "netrc") == ("0440 1000:100\n(secret)\n", "0440 0:64720\n(secret)\n")
 
 
 def test_drifted_directory_is_repaired_and_shown(run: Run, directory: Path) -> None:
@@ -165,7 +170,84 @@ def test_drifted_directory_is_repaired_and_shown(run: Run, directory: Path) -> N
     result = run(files=[SETTINGS])
     assert result["changed"]
     assert permissions(directory) == 0o755
-    assert row(result, "ftp/") == ("0700\n", "0755\n")
+    assert row(result, f"{directory.name}/") == ("0700\n", "0755\n")
+
+
+def test_the_service_s_directory_is_root_s_alone_and_closed_again(run: Run, directory: Path) -> None:
+    """Issue line B7."""
+    run(secrets=[NETRC])
+    assert permissions(directory.parent) == 0o700
+    directory.parent.chmod(0o755)
+    result = run(secrets=[NETRC])
+    assert permissions(directory.parent) == 0o700
+    assert row(result, "ftp/") == ("0755\n", "0700\n")
+
+
+def test_a_directory_appears_whole_or_not_at_all(run: Run, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue line A4: a run that is killed in between leaves a draft, which the next one takes away."""
+    directory.parent.mkdir(parents=True)
+    monkeypatch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        config_files.write_whole(directory, [config_files.File("a", "b", 0o444, OWNER, False)])
+    assert not directory.exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(config_files, "OWNER", OWNER)
+    assert run(files=[SETTINGS])["changed"]
+    assert [path.name for path in directory.parent.iterdir()] == [directory.name]
+
+
+def test_a_repair_keeps_the_directory_that_a_container_has_mounted(run: Run, directory: Path) -> None:
+    run(files=[SETTINGS])
+    mounted = directory.stat().st_ino
+    (directory / "server.json").unlink()
+    assert run(files=[SETTINGS])["changed"]
+    assert directory.stat().st_ino == mounted
+
+
+def test_the_time_of_what_stays_stays(run: Run, directory: Path) -> None:
+    """By it the role sees whether a container has found its configuration as it is now."""
+    run(files=[SETTINGS])
+    before = directory.stat().st_ctime_ns
+    other = directory.with_name("fedcba9876543210")
+    other.mkdir()
+    assert run(files=[SETTINGS], obsolete=[str(other)])["changed"]
+    assert directory.stat().st_ctime_ns == before
+
+
+def test_a_diff_compares_with_the_configuration_before(run: Run, directory: Path) -> None:
+    run(files=[SETTINGS], secrets=[NETRC])
+    following = directory.with_name("fedcba9876543210")
+    result = run(path=str(following), files=[file("server.json", "{}\n")], previous=str(directory))
+    assert row(result, "server.json") == (f'0444 {OWNER}:{OWNER}\n{{"port": 2121}}\n', f"0444 {OWNER}:{OWNER}\n{{}}\n")
+    assert row(result, "netrc") == ("(removed)\n", "")
+    assert contents(directory).keys() == {"server.json", "netrc"}  # until no container has it mounted
+
+
+def test_only_what_is_ours_is_removed(run: Run, directory: Path, tmp_path: Path) -> None:
+    """Issue line B4."""
+    run(files=[SETTINGS])
+    old = directory.with_name("fedcba9876543210")
+    old.mkdir()
+    (old / "netrc").touch()
+    foreign = tmp_path / "foreign"
+    (foreign / "file").parent.mkdir()
+    (foreign / "file").touch()
+    (directory.parent / "somebody-s").mkdir()
+    assert run(files=[SETTINGS], obsolete=[str(old), str(foreign), "/"])["changed"]
+    assert not old.exists()
+    assert (foreign / "file").exists()
+    assert run(state="absent")["changed"]
+    assert [path.name for path in directory.parent.iterdir()] == ["somebody-s"]
+    (directory.parent / "somebody-s").rmdir()
+    run(state="absent")
+    assert not directory.parent.exists()
+
+
+def test_files_of_the_layout_before_digests_go(run: Run, directory: Path) -> None:
+    directory.parent.mkdir(parents=True)
+    (directory.parent / "pgpass").write_text(PASSWORD)
+    run(files=[SETTINGS], obsolete=[str(directory.parent)])
+    assert [path.name for path in directory.parent.iterdir()] == [directory.name]
 
 
 def test_stray_file_is_removed_and_not_shown(run: Run, directory: Path) -> None:
@@ -208,13 +290,11 @@ def test_write_that_fails_leaves_the_old_file_whole(run: Run, directory: Path) -
 
 
 def test_file_in_the_place_of_the_directory(run: Run, directory: Path) -> None:
-    directory.parent.mkdir()
+    directory.parent.mkdir(parents=True)
     directory.touch()
     result = run(files=[SETTINGS])
     assert result["failed"]
-    assert result["msg"] == (
-        f"The configuration in {directory} cannot be kept: [Errno 20] Not a directory: '{directory}/server.json'."
-    )
+    assert f"The configuration in {directory} cannot be kept: [Errno 20] Not a directory" in result["msg"]
 
 
 @pytest.mark.parametrize("name", ["../passwd", "/etc/passwd", "conf.d/a", "..", "."])
@@ -246,57 +326,54 @@ def test_mode_that_is_none(run: Run, directory: Path) -> None:
     assert not directory.exists()
 
 
-def listing(directory: Path, files: list[dict[str, object]], *secrets: dict[str, object]) -> list[dict[str, object]]:
+def described(service: Path, files: list[dict[str, object]], *secrets: dict[str, object]) -> dict[str, Any]:
     """What the lookup config_listing gives."""
-    return list(lookup("config_listing", directory, files=files, secrets=[*secrets]))
+    found: dict[str, Any] = lookup("config_listing", service, files=files, secrets=[*secrets], secrets_gid=GROUP)[0]
+    return found
 
 
-def test_the_listing_tells_how_it_will_be(run: Run, directory: Path) -> None:
-    """In the words of ansible.builtin.find; nobody but the writer needs to run on the host to see that all is well."""
-    run(files=[SETTINGS], secrets=[NETRC])
-    found = [
-        {
-            "path": str(path),
-            "mode": f"{permissions(path):04o}",
-            "uid": path.stat().st_uid,
-            "gid": path.stat().st_gid,
-            "checksum": hashlib.sha256(path.read_bytes()).hexdigest(),
-        }
-        for path in sorted(directory.iterdir())
-    ]
-    assert len(found) == 2
-    assert listing(directory, [SETTINGS], NETRC) == found
+@pytest.mark.skipif(os.geteuid() != 0, reason="the files are root's")
+def test_the_listing_tells_how_it_will_be(run: Run, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the words of config_files_info: nobody but that needs to run on the host to see that all is well."""
+    wanted = described(directory.parent, [SETTINGS], NETRC)
+    run(path=wanted["path"], files=[SETTINGS], secrets=[NETRC])
+    arguments = {"path": str(directory.parent.parent)}
+    with patch_module_args(arguments), pytest.raises(SystemExit):
+        config_files_info.main()
+    found = json.loads(capsys.readouterr().out)["files"]
+    keys = ("path", "mode", "uid", "gid", "checksum")
+    assert [{key: entry[key] for key in keys if key in entry} for entry in found] == wanted["listing"]
+    assert len(found) == 4
+
+
+def test_what_does_not_exist_has_no_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with patch_module_args({"path": str(tmp_path / "none")}), pytest.raises(SystemExit):
+        config_files_info.main()
+    assert json.loads(capsys.readouterr().out)["files"] == []
 
 
 @pytest.mark.parametrize(
-    "change",
-    [
-        {"content": "{}\n"},
-        {"name": "other.json"},
-        {"mode": "0440"},
-        {"uid": 12345},
-        {"gid": 12345},
-    ],
-    ids=lambda change: next(iter(change)),
+    "change", [{"content": "{}\n"}, {"name": "other.json"}, {"mode": "0440"}], ids=lambda change: next(iter(change))
 )
-def test_the_listing_follows_every_change(directory: Path, change: dict[str, object]) -> None:
-    assert listing(directory, [{**SETTINGS, **change}]) != listing(directory, [SETTINGS])
+def test_the_name_of_a_directory_follows_every_change(directory: Path, change: dict[str, object]) -> None:
+    changed = described(directory.parent, [{**SETTINGS, **change}])
+    assert changed["path"] != described(directory.parent, [SETTINGS])["path"]
 
 
 def test_changed_secret_is_not_shown(run: Run, directory: Path) -> None:
-    owner = f"{OWNER['uid']}:{OWNER['gid']}"
+    owner = f"{OWNER}:{OWNER}"
     created = run(secrets=[NETRC])
     changed = run(secrets=[file("netrc", f"password new-{PASSWORD}\n")])
-    assert row(created, "netrc") == ("", f"0400 {owner}\n(secret, changed)\n")
-    assert row(changed, "netrc") == (f"0400 {owner}\n(secret)\n", f"0400 {owner}\n(secret, changed)\n")
+    assert row(created, "netrc") == ("", f"0440 {owner}\n(secret, changed)\n")
+    assert row(changed, "netrc") == (f"0440 {owner}\n(secret)\n", f"0440 {owner}\n(secret, changed)\n")
     assert f"new-{PASSWORD}" in contents(directory)["netrc"]
 
 
 def test_secret_that_becomes_a_plain_file_is_not_shown(run: Run) -> None:
-    owner = f"{OWNER['uid']}:{OWNER['gid']}"
+    owner = f"{OWNER}:{OWNER}"
     run(secrets=[NETRC])
     result = run(files=[file("netrc", "# moved\n")])
-    assert row(result, "netrc") == (f"0400 {owner}\n(secret)\n", f"0444 {owner}\n# moved\n")
+    assert row(result, "netrc") == (f"0440 {owner}\n(secret)\n", f"0444 {owner}\n# moved\n")
 
 
 def test_nothing_goes_to_the_system_log(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
