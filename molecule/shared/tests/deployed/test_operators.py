@@ -179,6 +179,7 @@ class TestSecrets:
         other = "openssl req -x509 -newkey rsa:2048 -nodes -keyout - -out - -subj /CN=other -days 9"
         issued = subprocess.run(other.split(), check=True, capture_output=True, text=True)
         (tmp_path / "authority.txt").write_text(issued.stdout)
+        (tmp_path / "authority.txt").chmod(0o600)
 
         words = ("carries the deployment mlflow-stack", "authority of another one")
         assert_refused(stack, variables({"stack_secrets_dir": str(tmp_path)}), words=words)
