@@ -386,6 +386,7 @@ KINDS_OF_TYPES: dict[str, Kind] = {
 HANDED_OVER = (
     "image_name",
     "image_build",
+    "container_networks",
     "container_service",
     "container_definition",
     "container_files",
