@@ -273,7 +273,8 @@ class TestDrift:
 
 def test_what_fails_to_start_is_put_back(stack: Stack) -> None:
     """Issue line A7, and part C: no whole `docker inspect` in front of the message."""
-    broken = {"ftp_certificate_key": "no key", "container_start_timeout": 15}
+    no_key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
+    broken = {"ftp_certificate_key": no_key, "container_start_timeout": 15}
 
     deployment = stack.deploy(variables(broken), "--tags=ftp")
 
