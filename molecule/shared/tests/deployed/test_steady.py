@@ -51,7 +51,7 @@ def stop(stack: Stack, python: str) -> Iterator[Callable[[], Report]]:
 
 
 def test_changes_lose_nothing(stack: Stack, stop: Callable[[], Report], tmp_path: Path) -> None:
-    """Issue line A5, and "it must hold": a change of passwords, certificates and settings, and a restart of the engine."""
+    """Issue line A5, and "it must hold": passwords, certificates and settings change, the engine restarts."""
     secrets = tmp_path / "secrets"
     shutil.copytree(stack.inventory / "secrets", secrets)
     (secrets / "ftp_certificate.txt").unlink()
