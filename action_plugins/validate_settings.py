@@ -308,6 +308,7 @@ KINDS: dict[str, Kind] = {
     "serving_models.name": SERVICE,
     "serving_models.model": MODEL,
     "serving_models.alias": ALIAS,
+    "serving_max_request_mb": number(1, 1024, "a number of MiB"),
     "serving_models.port": number(1, 65535, "a port"),
     "mlflow_accounts.username": ACCOUNT,
     "mlflow_accounts.password": MLFLOW_PASSWORD,
@@ -386,6 +387,7 @@ KINDS_OF_TYPES: dict[str, Kind] = {
 HANDED_OVER = (
     "image_name",
     "image_build",
+    "container_bridges",
     "container_networks",
     "container_service",
     "container_definition",

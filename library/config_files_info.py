@@ -40,10 +40,15 @@ files:
   returned: success
   type: list
   elements: dict
+at:
+  description: When that was, in seconds since 1970.
+  returned: success
+  type: float
 """
 
 import hashlib
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -71,11 +76,12 @@ def entries(directory: Path) -> Iterator[dict[str, Any]]:
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec={"path": {"type": "path", "required": True}}, supports_check_mode=True)
+    now = time.time()
     try:
         files = list(entries(Path(module.params["path"])))
     except OSError as error:
         module.fail_json(msg=f"The configuration in {module.params['path']} cannot be read: {error}.")
-    module.exit_json(changed=False, files=files)
+    module.exit_json(changed=False, files=files, at=now)
 
 
 if __name__ == "__main__":

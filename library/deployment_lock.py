@@ -57,12 +57,16 @@ holder:
   description: Who holds the lock now; null when nobody does.
   returned: always
   type: dict
+others_ended:
+  description: When another run last gave the lock back or lost it, in seconds since 1970; 0 if none did.
+  returned: always
+  type: float
 """
 
 import contextlib
+import fcntl
 import json
-import os
-import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,32 +86,42 @@ def read(path: Path) -> Holder | None:
     return holder
 
 
+def ended(path: Path) -> Path:
+    """The file whose time says when a run last gave the lock back or lost it."""
+    return path.with_name(f"{path.name}.ended")
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Let one process at a time look at the lock and change it."""
+    with path.with_name(f"{path.name}.guard").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        yield
+
+
 def take(path: Path, owner: Holder, break_lock: str) -> Holder:
-    """Make the lock, whole, unless it is there already; returns who holds it now."""
-    holder = read(path)
-    if holder and holder["id"] == break_lock:
-        # Renamed first, so that of two who break the same lock only one goes on with it.
-        broken = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-        with contextlib.suppress(FileNotFoundError):
-            path.rename(broken)
-            broken.unlink()
-    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    draft.write_text(json.dumps(owner))
-    try:
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, path)
-    finally:
-        draft.unlink()
-    return read(path) or owner
+    """Make the lock, unless somebody else has it; returns who holds it now."""
+    with alone(path):
+        holder = read(path)
+        if holder and holder["id"] != break_lock:
+            return holder
+        if holder and holder["id"] != owner["id"]:
+            ended(path).touch()
+        draft = path.with_name(f"{path.name}.draft")
+        draft.write_text(json.dumps(owner))
+        draft.replace(path)  # whole or not at all
+        return owner
 
 
 def give_back(path: Path, owner: Holder) -> Holder | None:
     """Remove the lock if it is this run's; returns who holds it now."""
-    holder = read(path)
-    if holder is None or holder["id"] != owner["id"]:
-        return holder
-    path.unlink(missing_ok=True)
-    return None
+    with alone(path):
+        holder = read(path)
+        if holder is None or holder["id"] != owner["id"]:
+            return holder
+        path.unlink()
+        ended(path).touch()
+        return None
 
 
 def main() -> None:
@@ -133,7 +147,8 @@ def main() -> None:
             holder = give_back(path, owner)
     except OSError as error:
         module.fail_json(msg=f"The lock {path} cannot be kept: {error}.")
-    module.exit_json(changed=False, holder=holder)
+    last = ended(path).stat().st_mtime if ended(path).exists() else 0.0
+    module.exit_json(changed=False, holder=holder, others_ended=last)
 
 
 if __name__ == "__main__":

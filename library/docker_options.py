@@ -359,14 +359,11 @@ class Engine:
         self, deployment: str, options: Options, layer: list[Written], daemon: str | None, env: str | None
     ) -> None:
         """Write the files, after the record that tells how to undo it. Raises OSError."""
-        self.record.setdefault(
+        before = self.record.setdefault(
             "before",
-            {
-                "options": deepcopy(self.record["options"]),
-                "daemon": text_of(self.files.daemon),
-                "environment": text_of(self.files.environment),
-            },
+            {"options": deepcopy(self.record["options"]), "daemon": text_of(self.files.daemon), "environment": {}},
         )
+        before["environment"].setdefault(self.files.environment.name, text_of(self.files.environment))
         self.record["options"][deployment] = options
         self.record["layers"].append([written.dump() for written in layer])
         self.save()
@@ -385,7 +382,8 @@ class Engine:
         """Bring the files back that the engine last came up with. Raises OSError."""
         before = self.record.pop("before")
         write(self.files.daemon, before["daemon"], 0o644)
-        write(self.files.environment, before["environment"], 0o600)
+        for name, text in before["environment"].items():  # each deployment has one
+            write(self.files.environment.with_name(name), text, 0o600)
         self.record["options"] = before["options"]
         self.record["layers"] = self.record["layers"][:1]
         self.save()

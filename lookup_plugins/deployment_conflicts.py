@@ -18,8 +18,8 @@ description:
 options:
   _terms:
     description:
-      - The deployment that is wanted, a dictionary with C(name), C(config_root), C(secrets_dir), C(identity) (see the
-        lookup deployment_identity), C(missing) and C(fixed) (names of secrets that there are no values of, and of those
+      - The deployment that is wanted, a dictionary with C(name), C(config_root), C(secrets_dir), C(inventory) (what it
+        is deployed by), C(identity) (see the lookup deployment_identity), C(missing) and C(fixed) (names of secrets that there are no values of, and of those
         that a run cannot change), C(objects) (names of the containers, networks and volumes that it makes), and
         C(adopt) (name of a deployment whose record is to be made anew).
     required: true
@@ -157,7 +157,7 @@ class Conflicts:
         return (
             f"Bring the secrets that it was deployed with to {self.wanted['secrets_dir']}; or set another stack_name "
             "and other ports for a deployment beside it; or give it up with all its data: "
-            f"ansible-playbook playbooks/uninstall.yml --extra-vars purge={self.name}."
+            f"ansible-playbook -i {self.wanted['inventory']} playbooks/uninstall.yml --extra-vars purge={self.name}."
         )
 
     def unfit_secrets(self, files: list[Json]) -> Iterator[str]:
@@ -165,7 +165,7 @@ class Conflicts:
         if self.wanted["adopt"] == self.name:
             return
         carries = f"{self.host} carries the deployment {self.name}"
-        if self.record:
+        if self.record and self.record["authority"]:
             yield from self.unlike_recorded(self.record, carries)
         elif self.ours() and not self.has_authority_in(files):
             kind, name = self.ours()[0]

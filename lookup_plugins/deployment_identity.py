@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -41,12 +42,13 @@ EXAMPLES = """
 RETURN = """
 _raw:
   description: >-
-    A list of authorities, the one that signs first. Each has a C(fingerprint) (SHA-256 of its certificate), a
+    A list of authorities, the oldest first. Each has a C(fingerprint) (SHA-256 of its certificate), a
     C(checksum) (SHA-256 of its certificate in PEM), and C(secrets), a dictionary from names to fingerprints.
   type: list
   elements: list
 """
 
+FILE = re.compile(r"authority(?:_([1-9]\d*))?\.txt")  # as the lookup certificate names them
 BEGIN = "-----BEGIN CERTIFICATE-----"
 
 
@@ -85,5 +87,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         self, terms: list[dict[str, str]], variables: dict[str, Any] | None = None, **kwargs: object
     ) -> list[list[Authority]]:
         self.set_options(var_options=variables, direct=kwargs)
-        paths = sorted(Path(self.get_option("directory")).glob("authority*.txt"), key=lambda path: path.name)
+        directory = Path(self.get_option("directory"))
+        numbers = {int(match[1] or 1): path for path in directory.glob("*") if (match := FILE.fullmatch(path.name))}
+        paths = [path for _, path in sorted(numbers.items())]
         return [[describe(path, secrets) for path in paths] for secrets in terms]

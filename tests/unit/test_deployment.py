@@ -34,12 +34,13 @@ POSTGRES = {"Names": ["/mlflow-stack-postgres"], "Labels": OURS, "Mounts": [{"So
 VOLUME = {"Name": "mlflow-stack_postgres", "Labels": OURS}
 
 
-def conflicts(wanted: Json | None = None, **host: object) -> list[str]:
+def conflicts(wanted: Json | None = None, **host: Any) -> list[str]:
     """What stands against a deployment with these differences, on a host that has this."""
     deployment: Json = {
         "name": "mlflow-stack",
         "config_root": "/etc/mlflow-stack",
         "secrets_dir": "/secrets",
+        "inventory": "inventory/prod",
         "identity": [AUTHORITY],
         "missing": [],
         "fixed": ["postgres_password"],
@@ -99,7 +100,7 @@ def test_secrets_that_do_not_fit(wanted: Json, found: str) -> None:
     assert reason.startswith(KNOWN)
     assert found in reason
     assert "Bring the secrets that it was deployed with to /secrets; or set another stack_name" in reason
-    assert "ansible-playbook playbooks/uninstall.yml --extra-vars purge=mlflow-stack." in reason
+    assert "ansible-playbook -i inventory/prod playbooks/uninstall.yml --extra-vars purge=mlflow-stack." in reason
     assert conflicts(wanted | {"adopt": "mlflow-stack"}, records=recorded()) == []
     assert conflicts(wanted | {"adopt": "other"}, records=recorded()) == [reason]
 
@@ -269,7 +270,7 @@ class TestLock:
         assert self.run(path, capsys, "a") == {"id": "a", "what": "site.yml"}  # again in the same run
         assert self.run(path, capsys, "b", state="absent") == {"id": "a", "what": "site.yml"}
         assert self.run(path, capsys, "a", state="absent") is None
-        assert list(path.parent.iterdir()) == []
+        assert {file.name for file in path.parent.iterdir()} == {"lock.guard", "lock.ended"}
 
     def test_the_lock_that_is_named_is_broken(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.run(path, capsys, "a")

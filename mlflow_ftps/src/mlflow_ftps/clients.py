@@ -29,7 +29,7 @@ _PROXY_FAMILIES = ("artifacts/", "presigned/", "mpu/create/", "mpu/complete/", "
 def is_normal(path: str) -> bool:
     """Whether ``path`` is the only way to write what it names: nothing to decode, to resolve or to leave out."""
     try:
-        return path in ("", posixpath.normpath(validate_path_is_safe(path)))
+        return path != "." and path in ("", posixpath.normpath(validate_path_is_safe(path)))
     except (MlflowException, ValueError):
         return False
 

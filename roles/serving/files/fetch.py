@@ -4,8 +4,8 @@ Runs in the image that models are served from:
 
     fetch.py ROOT DIRECTORY URI [DIRECTORY ...]
 
-The version of URI is downloaded to ROOT/DIRECTORY, unless it is there. Of the other copies below ROOT those that are
-named after it stay, and all others are removed.
+The version of URI is downloaded to ROOT/DIRECTORY, unless it is there. Where some are named after it, all other copies
+below ROOT are removed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def remove_others(root: Path, kept: Collection[str]) -> None:
 
 def main() -> None:
     root, directory, uri, *others = sys.argv[1:]
-    remove_others(Path(root), {directory, *others})
+    if others:  # else nobody knows what the server that runs still needs
+        remove_others(Path(root), {directory, *others})
     target = Path(root, directory)
     if target.is_dir():
         print(f"{uri} is there.")
