@@ -95,8 +95,9 @@ class TestSecondDeployment:
         assert stack.run("docker ps --all --quiet --filter label=com.docker.compose.project=second") == ""
         purge = stack.deploy(second, "--extra-vars=purge=second", playbook="playbooks/uninstall.yml")
         assert purge.returncode == 0, purge.stdout[-3000:]
-        left = "docker ps -a; docker volume ls; docker network ls; ls -d /etc/second* /etc/ansible/facts.d/* /etc/docker/*/*"
-        assert "second" not in stack.run(f"({left}) 2>/dev/null || true").replace("seconds", "")
+        names = "docker ps --all --format '{{.Names}}'; docker volume ls; docker network ls"
+        files = "ls -d /etc/second* /etc/ansible/facts.d/* /etc/docker/*/*"
+        assert "second" not in stack.run(f"({names}; {files}) 2>/dev/null || true")
         assert stack.started_at() == started
         assert_changes_nothing(stack)
 
