@@ -34,7 +34,7 @@ POSTGRES = {"Names": ["/mlflow-stack-postgres"], "Labels": OURS, "Mounts": [{"So
 VOLUME = {"Name": "mlflow-stack_postgres", "Labels": OURS}
 
 
-def conflicts(wanted: Json | None = None, **host: Any) -> list[str]:
+def conflicts(wanted: Json | None = None, **host: Any) -> list[str]:  # noqa: ANN401 (options of the lookup)
     """What stands against a deployment with these differences, on a host that has this."""
     deployment: Json = {
         "name": "mlflow-stack",
