@@ -18,8 +18,8 @@ description:
 options:
   _terms:
     description:
-      - The deployment that is wanted, a dictionary with C(name), C(config_root), C(secrets_dir), C(inventory) (it is
-        deployed by it), C(identity) (see the lookup deployment_identity), C(missing) and C(fixed) (names of secrets that
+      - The deployment that is wanted, with its C(name), C(config_root), C(secrets_dir), C(inventory) (what it is
+        deployed by), C(identity) (see the lookup deployment_identity), C(missing) and C(fixed) (names of secrets that
         there are no values of, and of those that a run cannot change), C(objects) (names of the containers, networks
         and volumes that it makes), and C(adopt) (name of a deployment whose record is to be made anew).
     required: true
