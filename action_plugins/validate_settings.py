@@ -327,6 +327,7 @@ KINDS: dict[str, Kind] = {
     ),
     "ftp_memory_mb": mebibytes(64),
     "ftp_certificate*": pem,
+    "deployment_authority": pem,
     "ftp_advertised_address": address,
     "*_bind_address": address,
     "postgres_user": ROLE,
