@@ -47,12 +47,14 @@ class SteadyClient:
 
     def lost(self) -> list[str]:
         """What was logged and cannot be read."""
+        runs = mlflow.search_runs([self.experiment_id], max_results=50_000, output_format="list")
+        found = {run.info.run_id: run.data for run in runs}
         lost = []
         for run_id, done in self.logged.items():
-            data = mlflow.get_run(run_id).data
-            if "param" in done and "number" not in data.params:
+            data = found.get(run_id)
+            if "param" in done and (data is None or "number" not in data.params):
                 lost.append(f"{run_id} param")
-            if "metric" in done and "number" not in data.metrics:
+            if "metric" in done and (data is None or "number" not in data.metrics):
                 lost.append(f"{run_id} metric")
             if "artifact" in done and not mlflow.artifacts.load_text(f"runs:/{run_id}/number.txt").startswith(
                 "artifact"
