@@ -79,6 +79,21 @@ def test_the_ftp_server_asks_for_tls_before_it_hears_a_password(stack: Stack) ->
     assert "TLS required" in stack.execute("ftp", "python3", "-c", PLAIN_LOGIN)
 
 
+@pytest.mark.parametrize("service", ["jupyter", "serving-wine-quality", "portainer"])
+def test_the_stores_are_out_of_reach_of_all_but_mlflow(stack: Stack, service: str) -> None:
+    """Issue line B7. By address, as a container that is not in their network cannot look up their names."""
+    networks = stack.services()["postgres"]["NetworkSettings"]["Networks"]
+    address = networks["mlflow-stack_stores"]["IPAddress"]
+    pid = str(stack.services()[service]["State"]["Pid"])
+    connect = "import socket, sys; socket.create_connection((sys.argv[1], 5432), timeout=3)"
+
+    assert list(networks) == ["mlflow-stack_stores"]
+    mlflow = str(stack.services()["mlflow"]["State"]["Pid"])
+    stack.run("nsenter --net --target %s python3 -c %s %s", mlflow, connect, address)
+    with pytest.raises(AssertionError, match=r"TimeoutError|timed out|Network is unreachable|refused"):
+        stack.run("nsenter --net --target %s python3 -c %s %s", pid, connect, address)
+
+
 def test_portainer_shows_the_docker_of_the_host(stack: Stack) -> None:
     credentials = {"Username": "admin", "Password": stack.secrets()["portainer_admin_password"]}
     token = json.loads(stack.request("POST", f"{PORTAINER}/api/auth", body=credentials).body)["jwt"]

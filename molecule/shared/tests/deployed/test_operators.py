@@ -289,6 +289,18 @@ def test_what_fails_to_start_is_put_back(stack: Stack) -> None:
     assert_works(stack)
 
 
+def test_a_build_that_fails_changes_nothing_that_runs(stack: Stack) -> None:
+    """Issue line A5: services changed one by one, each after its own build."""
+    started = stack.started_at()
+
+    deployment = stack.deploy(variables({"image_debian_suite": "nosuch", "ftp_max_connections": 240}))
+
+    assert deployment.returncode != 0
+    assert "site.yml has not come to its end" in words_of(deployment)
+    assert stack.started_at() == started
+    assert_works(stack)
+
+
 # Signals and the tasks at whose beginning they are sent: the host goes on with what it was told last.
 MOMENTS = [
     (signal.SIGKILL, "deployment : lock"),
