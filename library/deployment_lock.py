@@ -78,12 +78,12 @@ Holder = dict[str, Any]
 def read(path: Path) -> Holder | None:
     """Who holds the lock; None where there is none. One that cannot be read is held by somebody unknown."""
     try:
-        holder: Holder = json.loads(path.read_text())
+        holder = json.loads(path.read_text())
     except FileNotFoundError:
         return None
     except ValueError:
-        return {"id": "unknown"}
-    return holder
+        holder = None
+    return holder if isinstance(holder, dict) and "id" in holder else {"id": "unknown"}
 
 
 def ended(path: Path) -> Path:

@@ -925,7 +925,10 @@ class ModelTask:
                 if error.status == HTTPStatus.NOT_FOUND:
                     return None
                 raise
-            return json.load(content)
+            try:
+                return json.load(content)
+            except RecursionError:
+                raise ValueError("nested too deeply") from None
 
     def _failure(self, version: ModelVersion, test: SmokeTest, proof: Proof) -> str:
         outcome = f"Version {version.version} of {self.name!r} failed its smoke test at {test.endpoint}"

@@ -285,8 +285,9 @@ class TestLock:
         assert self.run(path, capsys, "a", _ansible_check_mode=True) is None
         assert not path.exists()
 
-    def test_a_file_that_is_no_lock(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        path.write_text("{")
+    @pytest.mark.parametrize("text", ["", "{", "{}", "[1]"])
+    def test_a_file_that_is_no_lock(self, path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+        path.write_text(text)
         assert self.run(path, capsys, "a") == {"id": "unknown"}
 
     def test_a_run_that_has_ended_is_told_apart(self) -> None:
