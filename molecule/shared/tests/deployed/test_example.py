@@ -255,3 +255,30 @@ def test_a_model_that_is_served_no_more_is_stopped(stack: Stack) -> None:
     assert deployment.returncode == 0, deployment.stdout[-3000:]
     assert [service for service in stack.services() if service.startswith("serving-")] == ["serving-wine-quality"]
     assert_predicts_as_in_training(stack)
+
+
+# Adds a number to every prediction that the champion's training run says it made, as its owner can at any time.
+TAMPER = """
+import json, sys, mlflow
+version = mlflow.MlflowClient().get_model_version_by_alias("wine-quality", "champion")
+test = mlflow.artifacts.load_dict(f"runs:/{version.run_id}/smoke_test.json")
+test["expected"] = [value + float(sys.argv[1]) for value in test["expected"]]
+mlflow.log_dict(test, "smoke_test.json", run_id=version.run_id)
+print(json.dumps(str(version.version)))
+"""
+
+
+@pytest.mark.once
+def test_a_sample_that_is_changed_after_the_proof_does_not_end_every_run(stack: Stack) -> None:
+    """Issue line B8, "a clear word, and a run that goes on"."""
+    started = stack.started_at()
+    stack.python(TAMPER, "1")
+    try:
+        deployment = stack.deploy("--tags=example")
+    finally:
+        stack.python(TAMPER, "-1")
+
+    assert deployment.returncode == 0, deployment.stdout[-3000:]
+    assert "DID NOT PASS ITS SMOKE TEST AGAIN" in deployment.stdout
+    assert stack.started_at() == started
+    assert "DID NOT PASS" not in stack.deploy("--tags=example").stdout
