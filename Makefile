@@ -8,7 +8,7 @@ BECOME := $(shell [ "$$(id -u)" = 0 ] || sudo -n true 2>/dev/null || echo --ask-
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export PATH := $(CURDIR)/$(VENV):$(CURDIR)/.venv/servers/usr/sbin:$(PATH):/usr/sbin
 
-.PHONY: help deploy check compose test lint unit molecule prepare clean
+.PHONY: help deploy check uninstall compose test lint unit molecule prepare clean
 
 help: ## Print this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -18,6 +18,9 @@ deploy: $(VENV)/.deploy ## Deploy the platform (INVENTORY=inventory/local is thi
 
 check: $(VENV)/.deploy ## Show what a deployment would change, without changing it
 	ansible-playbook -i "$(INVENTORY)" $(BECOME) $(ARGS) site.yml --check --diff
+
+uninstall: $(VENV)/.deploy ## Remove the platform and keep its data (ARGS="-e purge=mlflow-stack" removes that too)
+	ansible-playbook -i "$(INVENTORY)" $(BECOME) $(ARGS) playbooks/uninstall.yml
 
 compose: $(VENV)/.deploy ## Write compose.yaml for the platform onto its host
 	ansible-playbook -i "$(INVENTORY)" $(BECOME) $(ARGS) playbooks/compose.yml
