@@ -155,7 +155,8 @@ class Conflicts:
     def way_out(self) -> str:
         """What to do where the secrets do not fit."""
         return (
-            f"Bring the secrets that it was deployed with to {self.wanted['secrets_dir']}; or set another stack_name "
+            f"Bring the secrets that it was deployed with to {self.wanted['secrets_dir']}, from your copy or a "
+            "colleague's (docs/troubleshooting.md, 'A secret is lost', if there is none); or set another stack_name "
             "and other ports for a deployment beside it; or give it up with all its data: "
             f"ansible-playbook -i {self.wanted['inventory']} playbooks/uninstall.yml --extra-vars purge={self.name}."
         )

@@ -99,7 +99,7 @@ def test_secrets_that_do_not_fit(wanted: Json, found: str) -> None:
 
     assert reason.startswith(KNOWN)
     assert found in reason
-    assert "Bring the secrets that it was deployed with to /secrets; or set another stack_name" in reason
+    assert "Bring the secrets that it was deployed with to /secrets, from your copy or a colleague's" in reason
     assert "ansible-playbook -i inventory/prod playbooks/uninstall.yml --extra-vars purge=mlflow-stack." in reason
     assert conflicts(wanted | {"adopt": "mlflow-stack"}, records=recorded()) == []
     assert conflicts(wanted | {"adopt": "other"}, records=recorded()) == [reason]
