@@ -327,7 +327,9 @@ class TestKilled:
         """The configuration of the FTP server changes, each time to another one."""
         how, task = MOMENTS[moment]
         wanted = 200 + moment
-        options = ("--tags=ftp", variables({"ftp_max_connections": wanted, "deployment_version": f"killed {wanted}"}))
+        # Another password changes the record of the deployment, and with these tags nothing else.
+        changed = {"ftp_max_connections": wanted, "jupyter_password": f"jupyter-password-{wanted}"}
+        options = ("--tags=ftp", variables(changed))
         stack.kill(how, task, *options)
 
         healing = stack.deploy(*options)
