@@ -221,7 +221,8 @@ def test_an_engine_that_does_not_start_with_its_options_gets_the_old_ones_back(s
     before = stack.started_at()
     kept = stack.run("cat /etc/docker/daemon.json")
 
-    failed = with_options(stack, {"log-driver": "no-such-driver"})
+    # With options for it: without any, the engine finds out only when it makes a container.
+    failed = with_options(stack, {"log-driver": "no-such-driver", "log-opts": {"max-size": "1m"}})
 
     assert failed.returncode != 0
     assert "no-such-driver" in failed.stdout
