@@ -289,11 +289,13 @@ def test_what_fails_to_start_is_put_back(stack: Stack) -> None:
     assert_works(stack)
 
 
-def test_a_build_that_fails_changes_nothing_that_runs(stack: Stack) -> None:
+def test_a_build_that_fails_changes_nothing_that_runs(stack: Stack, tmp_path: Path) -> None:
     """Issue line A5: services changed one by one, each after its own build."""
+    (tmp_path / "Dockerfile").write_text("FROM mlflow-stack/debian:trixie\nRUN false\n")
     started = stack.started_at()
 
-    deployment = stack.deploy(variables({"image_debian_suite": "nosuch", "ftp_max_connections": 240}))
+    broken = {"mlflow_image_build": {"context": str(tmp_path)}, "ftp_max_connections": 240}
+    deployment = stack.deploy(variables(broken))
 
     assert deployment.returncode != 0
     assert "site.yml has not come to its end" in words_of(deployment)
