@@ -2,13 +2,14 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 INVENTORY ?= inventory/local
+SERVICE ?= mlflow
 VENV := .venv/bin
 # Asks for sudo's password only where there is one to ask for; ARGS are further options of ansible-playbook.
 BECOME := $(shell [ "$$(id -u)" = 0 ] || sudo -n true 2>/dev/null || echo --ask-become-pass)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export PATH := $(CURDIR)/$(VENV):$(CURDIR)/.venv/servers/usr/sbin:$(PATH):/usr/sbin
 
-.PHONY: help deploy check uninstall compose test lint unit molecule prepare clean
+.PHONY: help deploy check status logs passwords uninstall compose test lint unit molecule prepare clean
 
 help: ## Print this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -18,6 +19,15 @@ deploy: $(VENV)/.deploy ## Deploy the platform (INVENTORY=inventory/local is thi
 
 check: $(VENV)/.deploy ## Show what a deployment would change, without changing it
 	ansible-playbook -i "$(INVENTORY)" $(BECOME) $(ARGS) site.yml --check --diff
+
+status: $(VENV)/.deploy ## Show the platform's containers, and how they are
+	ansible mlflow -i "$(INVENTORY)" --become $(BECOME) -a "docker ps --all --filter label=com.docker.compose.project={{ stack_name }}"
+
+logs: $(VENV)/.deploy ## Show the end of a container's log (SERVICE=mlflow)
+	ansible mlflow -i "$(INVENTORY)" --become $(BECOME) -a "docker logs --tail 100 {{ stack_name }}-$(SERVICE)"
+
+passwords: $(VENV)/.deploy ## Print who logs in where, with which password
+	ansible-playbook -i "$(INVENTORY)" playbooks/passwords.yml
 
 uninstall: $(VENV)/.deploy ## Remove the platform and keep its data (ARGS="-e purge=mlflow-stack" removes that too)
 	ansible-playbook -i "$(INVENTORY)" $(BECOME) $(ARGS) playbooks/uninstall.yml

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from ansible import constants as C  # noqa: N812 (as all of Ansible calls it)
+from ansible import context
 from ansible.executor.task_result import CallbackTaskResult
 from ansible.playbook.play import Play
 from ansible.playbook.task import Task
@@ -19,15 +20,21 @@ type: stdout
 short_description: A line for each thing that a run changes
 description:
   - Shows each play when it begins, each task that has changed something when it is through, with the time since the run
-    began and how long the task took, and every V(20) seconds what a longer task is at.
+    began and how long the task took, and of a task that takes long, every now and then, that it still runs.
   - Failures, differences and the recap are those of P(ansible.builtin.default#callback), as is all with C(-v).
+options:
+  sign_of_life:
+    description: Seconds after which a task that still runs is shown, for the first time; then after twice that time.
+    type: float
+    default: 20
+    env: [{name: MLFLOW_STACK_SIGN_OF_LIFE}]
+    ini: [{section: progress, key: sign_of_life}]
 extends_documentation_fragment:
   - default_callback
   - result_format_callback
 author: mlflow-stack contributors
 """
 
-SIGN_OF_LIFE = 20.0  # seconds
 # What a failed result says beside its message, and tells an operator nothing.
 FORMALITIES = {"assertion", "changed", "evaluated_to", "exception", "failed"}
 
@@ -63,7 +70,8 @@ class CallbackModule(Default):  # type: ignore[misc]
     def _watch(self) -> None:
         """Say after a while what the task is that still runs, and again after twice that time."""
         self._unwatch()
-        self._timer = threading.Timer(max(SIGN_OF_LIFE, time.monotonic() - self._task_began), self._show_life)
+        elapsed = time.monotonic() - self._task_began
+        self._timer = threading.Timer(max(self.get_option("sign_of_life"), elapsed), self._show_life)
         self._timer.daemon = True
         self._timer.start()
 
@@ -111,9 +119,9 @@ class CallbackModule(Default):  # type: ignore[misc]
 
     def _dump_results(self, result: dict[str, Any], *arguments: Any, **options: Any) -> str:  # noqa: ANN401
         """What failed: its message alone, if there is nothing more to be said."""
-        essence = {key: value for key, value in result.items() if key not in FORMALITIES}
-        if self._brief and essence.keys() == {"msg"}:
-            return str(essence["msg"])
+        essence = {key for key in result if key not in FORMALITIES and not key.startswith("_ansible_")}
+        if self._brief and essence == {"msg"}:
+            return str(result["msg"])
         dumped: str = super()._dump_results(result, *arguments, **options)
         return dumped
 
@@ -128,5 +136,8 @@ class CallbackModule(Default):  # type: ignore[misc]
     def v2_playbook_on_stats(self, stats: Any) -> None:  # noqa: ANN401 (a type of the executor's own)
         self._unwatch()
         super().v2_playbook_on_stats(stats)
+        if self._brief and context.CLIARGS.get("check") and not stats.failures:
+            changes = sum(stats.changed.values())
+            self._display.display(f"Check mode: nothing was changed, {changes or 'and nothing'} would be.")
         if self._brief:
             self._display.display(f"It took {clock(time.monotonic() - self._began)}.")
