@@ -256,3 +256,19 @@ def test_an_option_holds_and_is_taken_back(stack: Stack) -> None:
         assert stack.started_at() == started  # nothing was restarted for nothing
 
     assert stack.run("cat /etc/docker/daemon.json") == kept
+
+
+@pytest.mark.once
+def test_an_engine_that_was_stopped_is_started_as_it_is(stack: Stack) -> None:
+    """Issue line B1 of the first hour: it counted as missing, and got options that are for new engines."""
+    before, kept = stack.started_at(), stack.run("cat /etc/docker/daemon.json")
+    own = '{"log-driver": "json-file"}'
+    stack.run("systemctl stop docker.socket docker; printf %s > /etc/docker/daemon.json", own)
+    try:
+        deployment = stack.deploy("--tags=always")
+
+        assert deployment.returncode == 0, deployment.stdout[-2000:]
+        assert stack.run("cat /etc/docker/daemon.json") == own
+        stack.wait_until_healthy(started_after=before)
+    finally:
+        stack.run("printf %s > /etc/docker/daemon.json", kept)
