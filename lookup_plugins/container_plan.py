@@ -87,7 +87,7 @@ _raw:
     - Of what there is, whether the configuration is C(written), and when it C(changed) last, in seconds since 1970;
       whether a container is C(done), that is right and at work, or right and C(awaited); what is C(mounted) as its
       configuration, the name of its C(previous) container, and the one that has worked last, C(succeeded).
-    - Which configurations are C(obsolete) once it is done.
+    - Which configurations are C(obsolete) once it is done, and whether all is C(settled), that is done and tidied up.
   type: list
   elements: dict
 """
@@ -256,4 +256,5 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         plan["done"] = right and at_work
         # One that is right and has only just been started, as after a restart of the host, is given its time.
         plan["awaited"] = right and bool(re.match("Up .*health: starting", present.get("Status", "")))
+        plan["settled"] = plan["done"] and not plan["obsolete"] and plan["previous"] not in containers
         return plan
