@@ -115,7 +115,7 @@ def test_images_are_made_with_the_updates_of_the_day(stack: Stack) -> None:
 def test_packages_come_from_the_mirror(stack: Stack) -> None:
     """Issue line C4: image_debian_mirror held where the host makes Debian itself, and not for a registry's."""
     wanted = settings(stack).get("image_debian_mirror")
-    listed = "apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages'"
+    listed = "apt-get update --quiet=2 && apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages'"
     used = {source for source in in_base(stack, listed).split() if "security" not in source}
 
     assert len(used) == 1
