@@ -183,10 +183,13 @@ def test_postgresql_moves_to_an_image_that_is_built_and_back(stack: Stack) -> No
     """Issue line C2. Debian is made on the host, and all on it but what takes minutes."""
     if settings(stack)["image_origin"] != "upstream":
         pytest.skip("it is built")
-    images = {service: container["Config"]["Image"] for service, container in stack.services().items()}
+    as_it_is = {
+        "context": str(ROOT / "roles/mlflow/files/image"),
+        "additional_contexts": {"mlflow_ftps": str(ROOT / "mlflow_ftps")},
+        "args": {"BASE_IMAGE": newest(stack, "mlflow-stack/base")},
+    }
     others = {
-        "mlflow_image": images["mlflow"],
-        "mlflow_image_build": {},
+        "mlflow_image_build": as_it_is,
         "__jupyter_base_name": settings(stack)["jupyter_image"],
         "__jupyter_base_build": {},
     }
