@@ -10,6 +10,7 @@ from types import ModuleType
 
 import mlflow
 import pytest
+import yaml
 from mlflow.pyfunc.model import PythonModel
 
 SCRIPT = Path(__file__).parents[2] / "roles/serving/files/fetch.py"
@@ -23,6 +24,12 @@ def script() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def copy(directory: Path, text: str = "flavors: {}") -> None:
+    """Make a copy of a model, as far as the script looks at it."""
+    directory.mkdir()
+    (directory / "MLmodel").write_text(text)
 
 
 class Doubler(PythonModel):
@@ -64,7 +71,7 @@ def test_what_is_fetched_can_be_served_without_a_server(
 
 def test_a_copy_that_is_there_is_not_asked_for(fetch: Callable[..., None], tmp_path: Path) -> None:
     """Issue line B7: the copy serves when MLflow is gone, or the version is."""
-    (tmp_path / FIRST).mkdir()
+    copy(tmp_path / FIRST)
     fetch(FIRST, "models:/missing/1")
     assert [path.name for path in tmp_path.iterdir()] == [FIRST]
 
@@ -92,7 +99,51 @@ def test_a_download_that_fails_leaves_no_copy_and_the_next_one_nothing_else(
 
 def test_other_copies_go_unless_they_are_needed(fetch: Callable[..., None], tmp_path: Path) -> None:
     """Issue line B7: what is served stays beside a candidate; what is not ours is left alone."""
-    for name in (FIRST, SECOND, THIRD, f".{SECOND}", "lost+found", "notes"):
+    for name in (FIRST, SECOND, f".{SECOND}", "lost+found", "notes"):
         (tmp_path / name).mkdir()
+    copy(tmp_path / THIRD)
     fetch(THIRD, "models:/missing/3", FIRST)
     assert sorted(path.name for path in tmp_path.iterdir()) == [FIRST, THIRD, "lost+found", "notes"]
+
+
+def mlmodel(python_version: str, flavor: str) -> str:
+    """An MLmodel of a model that was made with a version of Python."""
+    return f"flavors:\n  python_function: {{python_version: {python_version}}}\n  {flavor}"
+
+
+PICKLED = "sklearn: {serialization_format: cloudpickle}"
+
+
+def test_code_of_another_python_is_refused(fetch: Callable[..., None], uri: str, tmp_path: Path) -> None:
+    """Issue line C3: the server crashed (rc 139). Also a copy that is there: a new image may have another Python."""
+    fetch(FIRST, uri)
+    model = tmp_path / FIRST / "MLmodel"
+    here = "{}.{}.{}".format(*sys.version_info)
+    model.write_text(model.read_text().replace(here, "3.9.18"))
+
+    with pytest.raises(SystemExit) as refusal:
+        fetch(FIRST, uri)
+
+    said = str(refusal.value)
+    assert said.startswith(f"{uri} was pickled with Python 3.9.18 (cloudpickle), and models are served with Python")
+    assert here.rpartition(".")[0] in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        (mlmodel("3.13.1", PICKLED), True),
+        (mlmodel("3.12.11", PICKLED), False),
+        (mlmodel("3.1.3", PICKLED), False),
+        ("flavors: {" + PICKLED + "}", False),
+        (mlmodel("3.12.11", "sklearn: {serialization_format: skops}"), True),
+        (mlmodel("3.12.11", "sklearn: {serialization_format: pickle}"), True),
+        ("flavors: {python_function: {python_version: 3.12.11, model_code_path: model.py}}", True),
+        ("flavors: {python_function: {python_version: 3.12.11, python_model: python_model.pkl}}", False),
+        ("flavors:", True),
+    ],
+)
+def test_what_can_be_loaded_is_left_to_its_proof(text: str, fits: bool) -> None:
+    """Issue line C3: only code that is pickled depends on the minor version."""
+    assert (script().why_unfit(yaml.safe_load(text), (3, 13)) == "") == fits

@@ -5,7 +5,7 @@ Runs in the image that models are served from:
     fetch.py ROOT DIRECTORY URI [DIRECTORY ...]
 
 The version of URI is downloaded to ROOT/DIRECTORY, unless it is there. Where some are named after it, all other copies
-below ROOT are removed.
+below ROOT are removed. A version that this image's Python cannot load ends the script with status 1 and a sentence.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ import shutil
 import sys
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 COPY = re.compile(r"\.?\d+-[0-9a-f]{12}")  # the names that the role gives, and ours while a download is under way
 
@@ -37,6 +40,28 @@ def remove_others(root: Path, kept: Collection[str]) -> None:
             shutil.rmtree(path)
 
 
+def holds_code(flavor: dict[str, Any]) -> bool:
+    """Whether a flavor of a model has compiled Python code in it, as which cloudpickle keeps functions and classes."""
+    return "python_model" in flavor or flavor.get("serialization_format") == "cloudpickle"
+
+
+def why_unfit(model: dict[str, Any], python: tuple[int, int]) -> str:
+    """What speaks against loading a model, by its MLmodel, with a version of Python; empty where nothing does.
+
+    Code that one minor version has compiled crashes another, without a word. Of what holds none, its proof will tell.
+    """
+    flavors: dict[str, dict[str, Any]] = model.get("flavors") or {}
+    made_with = str(flavors.get("python_function", {}).get("python_version", ""))
+    served_with = "{}.{}".format(*python)
+    if made_with.split(".")[:2] == served_with.split(".") or not any(map(holds_code, flavors.values())):
+        return ""
+    return (
+        f"was pickled with Python {made_with or '(unknown)'} (cloudpickle), and models are served with Python "
+        f"{served_with}, which cannot load it. Log it again with Python {served_with}, as Jupyter here has it, "
+        "or without cloudpickle: as a model from code, or with skops."
+    )
+
+
 def main() -> None:
     root, directory, uri, *others = sys.argv[1:]
     if others:  # else nobody knows what the server that runs still needs
@@ -47,6 +72,9 @@ def main() -> None:
     else:
         fetch(uri, target)
         print(f"{uri} is fetched.")
+    reason = why_unfit(yaml.safe_load((target / "MLmodel").read_text()), sys.version_info[:2])
+    if reason:
+        sys.exit(f"{uri} {reason}")
 
 
 if __name__ == "__main__":
