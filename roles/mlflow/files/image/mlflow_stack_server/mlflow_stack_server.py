@@ -18,10 +18,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
+
+import mlflow_stack_memo
+import mlflow_stack_workers
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -57,7 +61,52 @@ def create_app() -> FastAPI:
     from mlflow_ftps.server import create_basic_auth_app
 
     app = cast("FastAPI", create_basic_auth_app())  # under uvicorn, MLflow's default
+    from mlflow.server.auth import store
+
+    mlflow_stack_memo.remember_reads(store)
     app.add_middleware(Front)
+    return app
+
+
+def serve() -> None:
+    """Run the server until it is told to stop: `mlflow server --app-name mlflow-stack`, with workers that share."""
+    mlflow_stack_workers.use_threads(1)  # nothing is calculated here
+    os.environ.update(server_environment())
+    import mlflow.server
+
+    mlflow_stack_workers.serve(
+        create_shared_app,
+        lambda: int(os.environ.get("MLFLOW_WORKERS", "2")),
+        host=os.environ.get("MLFLOW_HOST", "127.0.0.1"),
+        port=int(os.environ.get("MLFLOW_PORT", "5000")),
+        log_config=str(Path(mlflow.server.__file__).parent / "uvicorn_log_config.yaml"),
+    )
+
+
+def server_environment() -> dict[str, str]:
+    """What `mlflow server` tells its workers, by variables of its own, of the same settings."""
+    return {
+        "_MLFLOW_SERVER_FILE_STORE": os.environ["MLFLOW_BACKEND_STORE_URI"],
+        "_MLFLOW_SERVER_REGISTRY_STORE": os.environ["MLFLOW_BACKEND_STORE_URI"],
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
+        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": os.environ["MLFLOW_ARTIFACTS_DESTINATION"],
+        "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+        "_MLFLOW_SERVER_BOOT_ID": uuid.uuid4().hex,
+        "_MLFLOW_IN_JOB_EXECUTOR": "false",
+        "_MLFLOW_SGI_NAME": "uvicorn",
+        **({"prometheus_multiproc_dir": path} if (path := os.environ.get("MLFLOW_EXPOSE_PROMETHEUS")) else {}),
+    }
+
+
+def create_shared_app() -> FastAPI:
+    """The app, with what all its workers need loaded, and no connection."""
+    app = create_app()
+    from mlflow.server import auth, handlers
+
+    handlers.initialize_backend_stores(os.environ["MLFLOW_BACKEND_STORE_URI"], None, "mlflow-artifacts:/")
+    stores: list[Any] = [auth.store, handlers._get_tracking_store(), handlers._get_model_registry_store()]
+    for store in stores:
+        store.engine.dispose()  # a connection must not be used by two processes
     return app
 
 
@@ -79,6 +128,7 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
+            mlflow_stack_memo.begin_request()
             if scope["path"] == STORES_ADDRESS:
                 await self._tell(scope, receive, send)
                 return
