@@ -63,23 +63,21 @@ def create_app() -> FastAPI:
     app = cast("FastAPI", create_basic_auth_app())  # under uvicorn, MLflow's default
     from mlflow.server.auth import store
 
-    mlflow_stack_memo.remember_reads(store)
+    mlflow_stack_memo.read_once(store)
     app.add_middleware(Front)
     return app
 
 
 def serve() -> None:
     """Run the server until it is told to stop: `mlflow server --app-name mlflow-stack`, with workers that share."""
-    mlflow_stack_workers.use_threads(1)  # nothing is calculated here
+    options = mlflow_stack_workers.options()
+    mlflow_stack_workers.use_one_thread()  # nothing is calculated here
     os.environ.update(server_environment())
     import mlflow.server
 
+    log_config = str(Path(mlflow.server.__file__).with_name("uvicorn_log_config.yaml"))
     mlflow_stack_workers.serve(
-        create_shared_app,
-        lambda: int(os.environ.get("MLFLOW_WORKERS", "2")),
-        host=os.environ.get("MLFLOW_HOST", "127.0.0.1"),
-        port=int(os.environ.get("MLFLOW_PORT", "5000")),
-        log_config=str(Path(mlflow.server.__file__).parent / "uvicorn_log_config.yaml"),
+        create_shared_app, lambda: options.workers, host=options.host, port=options.port, log_config=log_config
     )
 
 

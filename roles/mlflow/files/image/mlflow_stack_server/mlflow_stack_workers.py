@@ -9,6 +9,7 @@ What is made before the fork must survive it: no thread runs on in a fork, and a
 
 from __future__ import annotations
 
+import argparse
 import gc
 import logging
 import multiprocessing
@@ -24,9 +25,19 @@ if TYPE_CHECKING:
 log = logging.getLogger("uvicorn.error")
 
 
-def use_threads(count: int) -> None:
-    """Let the libraries of numpy have that many threads in each process. Must come before numpy is imported."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(count))
+def options() -> argparse.Namespace:
+    """What the command line says of host, port and workers."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--workers", type=int, required=True)
+    return parser.parse_args()
+
+
+def use_one_thread() -> None:
+    """Keep numpy's and Arrow's native libraries from starting threads of their own. Must come before their import."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
 
 
 def cores() -> int:
