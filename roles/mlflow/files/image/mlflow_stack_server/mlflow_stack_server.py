@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
-import mlflow_stack_memo
+import mlflow_stack_permissions
 import mlflow_stack_workers
 
 if TYPE_CHECKING:
@@ -61,9 +61,7 @@ def create_app() -> FastAPI:
     from mlflow_ftps.server import create_basic_auth_app
 
     app = cast("FastAPI", create_basic_auth_app())  # under uvicorn, MLflow's default
-    from mlflow.server.auth import store
-
-    mlflow_stack_memo.read_once(store)
+    mlflow_stack_permissions.ask_less()
     app.add_middleware(Front)
     return app
 
@@ -126,7 +124,7 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            mlflow_stack_memo.begin_request()
+            mlflow_stack_permissions.begin_request()
             if scope["path"] == STORES_ADDRESS:
                 await self._tell(scope, receive, send)
                 return
