@@ -607,15 +607,14 @@ def refuse_certificate(settings: Settings) -> Iterator[str]:
 
 
 def refuse_memory(settings: Settings) -> Iterator[str]:
-    """Less memory than the processes need, each of which has Python, MLflow and the models' libraries in it."""
-    for service in ("mlflow", "serving"):
-        workers, memory = int(settings[f"{service}_workers"]), int(settings[f"{service}_memory_mb"])
-        needed = 256 * (workers + 1)
-        if memory < needed:
-            yield (
-                f"{service}_memory_mb is {memory} and {workers} processes ({service}_workers) need {needed}: "
-                f"raise it, or lower {service}_workers."
-            )
+    """Less memory than MLflow's processes need: they share what they have loaded, and each has what it works on."""
+    workers, memory = int(settings["mlflow_workers"]), int(settings["mlflow_memory_mb"])
+    needed = 256 + 128 * workers
+    if memory < needed:
+        yield (
+            f"mlflow_memory_mb is {memory} and {workers} processes (mlflow_workers) need {needed}: "
+            "raise it, or lower mlflow_workers."
+        )
 
 
 def refuse_names_of_stack(settings: Settings) -> Iterator[str]:

@@ -97,8 +97,8 @@ def test_the_defaults_pass(inventory: Inventory) -> None:
         ("mlflow_workers", 99, "mlflow_workers is 99: it must be a whole number from 1 to 16."),
         (
             "mlflow_workers",
-            12,
-            "mlflow_memory_mb is 2048 and 12 processes (mlflow_workers) need 3328: raise it, or lower mlflow_workers.",
+            16,
+            "mlflow_memory_mb is 2048 and 16 processes (mlflow_workers) need 2304: raise it, or lower mlflow_workers.",
         ),
         (
             "mlflow_metrics_enabled",

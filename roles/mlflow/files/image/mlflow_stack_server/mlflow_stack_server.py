@@ -18,10 +18,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
+
+import mlflow_stack_permissions
+import mlflow_stack_workers
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -57,7 +61,48 @@ def create_app() -> FastAPI:
     from mlflow_ftps.server import create_basic_auth_app
 
     app = cast("FastAPI", create_basic_auth_app())  # under uvicorn, MLflow's default
+    mlflow_stack_permissions.ask_less()
     app.add_middleware(Front)
+    return app
+
+
+def serve() -> None:
+    """Run the server until it is told to stop: `mlflow server --app-name mlflow-stack`, with workers that share."""
+    options = mlflow_stack_workers.options()
+    mlflow_stack_workers.use_one_thread()  # nothing is calculated here
+    os.environ.update(server_environment())
+    import mlflow.server
+
+    log_config = str(Path(mlflow.server.__file__).with_name("uvicorn_log_config.yaml"))
+    mlflow_stack_workers.serve(
+        create_shared_app, lambda: options.workers, host=options.host, port=options.port, log_config=log_config
+    )
+
+
+def server_environment() -> dict[str, str]:
+    """What `mlflow server` tells its workers, by variables of its own, of the same settings."""
+    return {
+        "_MLFLOW_SERVER_FILE_STORE": os.environ["MLFLOW_BACKEND_STORE_URI"],
+        "_MLFLOW_SERVER_REGISTRY_STORE": os.environ["MLFLOW_BACKEND_STORE_URI"],
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
+        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": os.environ["MLFLOW_ARTIFACTS_DESTINATION"],
+        "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+        "_MLFLOW_SERVER_BOOT_ID": uuid.uuid4().hex,
+        "_MLFLOW_IN_JOB_EXECUTOR": "false",
+        "_MLFLOW_SGI_NAME": "uvicorn",
+        **({"prometheus_multiproc_dir": path} if (path := os.environ.get("MLFLOW_EXPOSE_PROMETHEUS")) else {}),
+    }
+
+
+def create_shared_app() -> FastAPI:
+    """The app, with what all its workers need loaded, and no connection."""
+    app = create_app()
+    from mlflow.server import auth, handlers
+
+    handlers.initialize_backend_stores(os.environ["MLFLOW_BACKEND_STORE_URI"], None, "mlflow-artifacts:/")
+    stores: list[Any] = [auth.store, handlers._get_tracking_store(), handlers._get_model_registry_store()]
+    for store in stores:
+        store.engine.dispose()  # a connection must not be used by two processes
     return app
 
 
@@ -79,6 +124,7 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
+            mlflow_stack_permissions.begin_request()
             if scope["path"] == STORES_ADDRESS:
                 await self._tell(scope, receive, send)
                 return

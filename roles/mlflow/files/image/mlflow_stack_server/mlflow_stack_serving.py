@@ -1,6 +1,6 @@
 """A model as a service: MLflow's own scoring app, behind a limit on what a request may hold.
 
-    uvicorn mlflow_stack_serving:app --host 0.0.0.0 --port 8080 --workers 2
+    mlflow-stack-serving --host 0.0.0.0 --port 8080 --workers 4
 
 It answers as `mlflow models serve` does (/ping, /health, /version, /invocations, with the same timeout of
 MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT seconds), but
@@ -9,14 +9,16 @@ MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT seconds), but
   small but would grow out of all proportion in memory (MAX_PARTS);
 - at most that many MiB of bodies are worked on at a time in a worker, the others wait;
 - a body that does not arrive within BODY_TIMEOUT seconds is a 408, and 503 says that too many are on their way;
-- where the kernel has killed a worker for lack of memory, its successor says so in the log.
+- where the kernel has killed a worker for lack of memory, its successor says so in the log;
+- the workers share the model, which is loaded once (`mlflow_stack_workers`). There are at most as many as asked for, as
+  there are cores, and as the container's memory allows; and one if the model has started threads.
 
 Environment: `__pyfunc_model_path__`, the directory of the model, a local path, as `mlflow models serve` passes it to
 its workers (required); MLFLOW_STACK_MAX_BODY_MB (16).
 
-Each worker needs the memory that it has when it is idle, and at most 30 times the limit. Measured with 16 MiB and the
-example's model (296 MiB when idle): rows in JSON or CSV need 420 to 680 MiB at their peak, the worst that could be
-thought of 780 MiB. So 1 GiB is enough for one worker.
+Each worker needs at most 30 times the limit beside the model. Measured with 16 MiB and the example's model (296 MiB when
+idle): rows in JSON or CSV need 420 to 680 MiB at their peak, the worst that could be thought of 780 MiB. So 1 GiB is
+enough for one worker.
 """
 
 from __future__ import annotations
@@ -25,20 +27,27 @@ import asyncio
 import json
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import mlflow_stack_workers
+from mlflow_stack_workers import cores, threads
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MIB = 1 << 20
 BODY_TIMEOUT = 60.0  # seconds
+MEMORY_OF_BODY = 30  # times the limit: the most that a worker takes while it answers
 WAITING_BODIES = 4  # times the limit: bodies that are held while they arrive or wait
 # What a body may have, for each byte of the limit: an empty list has three bytes in JSON and takes a hundred in memory,
 # and a few bytes of Parquet can stand for millions of cells.
 MAX_PARTS = {"application/json": ("lists and objects", 1 / 16), "application/vnd.apache.parquet": ("cells", 1 / 2)}
 # Where the kernel counts what it has killed in this container, in the two versions of control groups.
 _COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/sys/fs/cgroup/memory/memory.oom_control"))
+# The same for the memory that it allows.
+_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 log = logging.getLogger("uvicorn.error")
 
@@ -216,6 +225,41 @@ def body_limit() -> int:
     return limit
 
 
+def main() -> None:
+    """Serve the model in `__pyfunc_model_path__` until SIGTERM or SIGINT."""
+    options = mlflow_stack_workers.options()
+    most = min(options.workers, cores())
+    if most > 1:
+        mlflow_stack_workers.use_one_thread()  # the cores are for the workers
+    os.register_at_fork(after_in_child=explain_killed_workers)
+    mlflow_stack_workers.serve(
+        create_app, lambda: worker_count(most, body_limit()), host=options.host, port=options.port
+    )
+
+
+def worker_count(most: int, limit: int) -> int:
+    """How many workers the model that is loaded allows, of `most`; `limit` is that of a body, in bytes."""
+    if most > 1 and threads() > 1:
+        log.warning(
+            "The model has started threads while it was loaded, and they would be missing in workers that share it: "
+            "it is served by one worker."
+        )
+        return 1
+    free = memory_limit() - resident_memory()
+    return max(1, min(most, free // (MEMORY_OF_BODY * limit)))
+
+
+def memory_limit(limits: tuple[Path, ...] = _LIMITS) -> int:
+    """The bytes of memory that this container may have; very many if it has no limit."""
+    texts = [path.read_text().strip() for path in limits if path.exists()]
+    return min((int(text) for text in texts if text.isdigit()), default=sys.maxsize)
+
+
+def resident_memory() -> int:
+    """The bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
 def create_app() -> ASGIApp:
     """The app of the model in `__pyfunc_model_path__`."""
     explain_killed_workers()
@@ -223,10 +267,3 @@ def create_app() -> ASGIApp:
     from mlflow.pyfunc.scoring_server.app import app as scoring_app
 
     return BodyLimit(scoring_app, limit)
-
-
-def __getattr__(name: str) -> ASGIApp:
-    """`app`, made when uvicorn asks for it, so that the rest of this module can be used without a model."""
-    if name == "app":
-        return create_app()
-    raise AttributeError(name)

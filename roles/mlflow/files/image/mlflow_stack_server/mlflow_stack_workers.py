@@ -1,0 +1,82 @@
+"""Serve an ASGI app with several processes that share what it has loaded.
+
+uvicorn's own supervisor starts an interpreter for each worker, and each loads MLflow, and a model, anew: 200 MiB and
+more, and seconds. Here the app is made once and the workers are forked from it. They write to few of its pages, so that
+all of them together take little more than one; a worker that dies is replaced in a moment, by another fork.
+
+What is made before the fork must survive it: no thread runs on in a fork, and a connection must have one owner.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import logging
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+log = logging.getLogger("uvicorn.error")
+
+
+def options() -> argparse.Namespace:
+    """What the command line says of host, port and workers."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--workers", type=int, required=True)
+    return parser.parse_args()
+
+
+def use_one_thread() -> None:
+    """Keep numpy's and Arrow's native libraries from starting threads of their own. Must come before their import."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def threads() -> int:
+    """The threads of this process, those of its native libraries too."""
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+def serve(create_app: Callable[[], ASGIApp], workers: Callable[[], int], **options: Any) -> None:
+    """Make the app and answer until SIGTERM or SIGINT, by `workers()` processes, which is asked once the app is made.
+
+    One worker is this process itself. `options` are those of uvicorn.Config. What `create_app` raises is raised.
+    """
+    import uvicorn
+    from uvicorn import _subprocess
+    from uvicorn.supervisors import Multiprocess
+
+    # Logging is set up here, before the app is made. Not "auto": where one of the two is missing, every answer would only
+    # be slower, and 40 ms late with several workers.
+    config = uvicorn.Config("", loop="uvloop", http="httptools", **options)
+    config.app = create_app()
+    config.load()
+    config.workers = workers()
+    if config.workers == 1:
+        uvicorn.Server(config).run()
+        return
+    # What is there now stays: collecting garbage must not write to pages that are shared.
+    gc.collect()
+    gc.freeze()
+    # A worker starts with what to do on a signal as in any new process, not with what the supervisor does.
+    os.register_at_fork(after_in_child=_reset_signals)
+    _subprocess.spawn = multiprocessing.get_context("fork")  # type: ignore[assignment]
+    Multiprocess(config, [config.bind_socket()]).run()
+
+
+def _reset_signals() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
