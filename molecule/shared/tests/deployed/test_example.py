@@ -68,7 +68,7 @@ print(json.dumps(train.load().x_test.head().to_dict(orient="records")))
 # Runs the project and prints the parameter that it was given, as the server has it.
 PROJECT = """
 import json, mlflow
-run = mlflow.run("work/wine-quality", parameters={"n_estimators": 10}, env_manager="local", experiment_name="project")
+run = mlflow.run("wine-quality", parameters={"n_estimators": 10}, env_manager="local", experiment_name="project")
 print(json.dumps(mlflow.get_run(run.run_id).data.params["n_estimators"]))
 """
 

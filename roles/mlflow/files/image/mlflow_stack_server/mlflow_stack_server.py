@@ -1,7 +1,7 @@
 """MLflow's server as this platform runs it: `mlflow server --app-name mlflow-stack`; and what prepares its database.
 
 It is MLflow's basic-auth app with mlflow_ftps' routes, keys from files, an address that tells whether the stores
-answer, and 401 for what is no login.
+answer, 401 for what is no login, 400 for what no database takes, and the experiment Default for every account.
 
 Environment: MLFLOW_STACK_SECRETS, the directory of the files secret_key, crypto_passphrase, webhook_key and, for
 `prepare`, accounts.json (/etc/mlflow-stack); MLFLOW_BACKEND_STORE_URI, MLFLOW_AUTH_CONFIG_PATH.
@@ -22,15 +22,20 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
+
+import mlflow_stack_page
 
 import mlflow_stack_permissions
 import mlflow_stack_workers
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from mlflow.server.auth.entities import User
     from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
+    from sqlalchemy.engine import ExceptionContext
     from starlette.types import ASGIApp, Receive, Scope, Send
+    from werkzeug.sansio.response import Response
 
 SECRETS = Path(os.environ.get("MLFLOW_STACK_SECRETS", "/etc/mlflow-stack"))
 # MLflow takes its keys from the environment alone. They are set here, in the process that uses them: variables of the
@@ -42,17 +47,19 @@ KEYS = {
 }
 STORES_ADDRESS = "/health/stores"
 STORE_TIMEOUT = 3.0  # seconds that a store has to answer
+DEFAULT_EXPERIMENT = "0"  # the number that MLflow gives it
 REMEMBERED = 5.0  # seconds for which an answer is given again, so that asking costs the stores nothing
 
 log = logging.getLogger("mlflow_stack_server")
 
 
 class Account(TypedDict):
-    """One account of accounts.json."""
+    """One account of accounts.json; one that only reads has no part in the experiment Default."""
 
     username: str
     password: str
     admin: bool
+    reads_only: NotRequired[bool]
 
 
 def create_app() -> FastAPI:
@@ -63,6 +70,9 @@ def create_app() -> FastAPI:
     app = cast("FastAPI", create_basic_auth_app())  # under uvicorn, MLflow's default
     mlflow_stack_permissions.ask_less()
     app.add_middleware(Front)
+    mlflow_stack_page.show()
+    refuse_what_is_no_request()
+    share_default_experiment_with_new_accounts()
     return app
 
 
@@ -110,6 +120,60 @@ def read_keys() -> None:
     """Set MLflow's variables from the files of its keys. Must come before MLflow's stores are imported."""
     for name, variable in KEYS.items():
         os.environ[variable] = (SECRETS / name).read_text().strip()
+
+
+def refuse_what_is_no_request() -> None:
+    """Answer 400 where MLflow answers 500, after which its client tries again for minutes.
+
+    That is to text that no database takes, as with a NUL, and to GraphQL that is none, or too deep.
+    """
+    from graphql import GraphQLError
+    from mlflow.exceptions import MlflowException
+    from mlflow.server import app
+    from sqlalchemy import Engine, event
+
+    @event.listens_for(Engine, "handle_error")
+    def refuse_text(context: ExceptionContext) -> None:
+        if isinstance(context.original_exception, ValueError):  # the driver's, before it has sent anything
+            raise MlflowException.invalid_parameter_value(
+                f"The database does not take this: {context.original_exception}"
+            ) from context.original_exception
+
+    def refuse_query(error: Exception) -> tuple[Response, int]:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        return app.json.response(errors=[f"This is no query that can be answered: {reason}"]), 400
+
+    app.register_error_handler(GraphQLError, refuse_query)
+    app.register_error_handler(RecursionError, refuse_query)
+
+
+def share_default_experiment_with_new_accounts() -> None:
+    """Let accounts that are made from now on log to the experiment Default, too."""
+    from mlflow.server.auth import store
+
+    create: Callable[..., User] = store.create_user
+
+    def create_user(username: str, password: str, is_admin: bool = False) -> User:
+        user = create(username, password, is_admin)
+        share_default_experiment(store, username)
+        return user
+
+    store.create_user = create_user  # type: ignore[method-assign]
+
+
+def share_default_experiment(store: SqlAlchemyStore, username: str) -> None:
+    """Let the account log to the experiment Default, where MLflow's client goes by itself, and change what is there.
+
+    What an administrator has said about the two stays.
+    """
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+
+    try:
+        store.create_experiment_permission(DEFAULT_EXPERIMENT, username, "EDIT")
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
 
 
 class Front:
@@ -234,6 +298,10 @@ def prepare() -> None:
     accounts: list[Account] = json.loads((SECRETS / "accounts.json").read_text())
     for account in accounts:
         ensure_account(store, account)
+    readers = {account["username"] for account in accounts if account.get("reads_only")}
+    for user in store.list_users():
+        if not user.is_admin and user.username not in readers:
+            share_default_experiment(store, user.username)
 
 
 def lock_with_own_passphrase() -> None:
