@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from ansible.errors import AnsibleLookupError
+from image_context import pack
 from lookups import lookup
 
 
@@ -71,3 +73,17 @@ def test_missing_directory(tmp_path: Path) -> None:
     with pytest.raises(AnsibleLookupError) as caught:
         identities(tmp_path / "nowhere")
     assert caught.value.message == f"The directory {tmp_path / 'nowhere'} does not exist."
+
+
+def test_the_context_of_an_image_holds_all_of_them(tree: Path, tmp_path: Path) -> None:
+    (tree / "package" / "server.py").chmod(0o700)
+    (tree / "link").symlink_to(tree / "Dockerfile")
+
+    pack(tmp_path / "context.tar", {".": str(tree), "more": str(tree / "package")})
+
+    with tarfile.open(tmp_path / "context.tar") as packed:
+        packed.extractall(tmp_path / "context", filter="data")
+    assert (tmp_path / "context/link").read_text() == "FROM base\n"
+    assert (tmp_path / "context/more/server.py").read_text() == "print()\n"
+    assert (tmp_path / "context/package/server.py").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "context/Dockerfile").stat().st_mode & 0o777 == 0o644
