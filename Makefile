@@ -2,16 +2,19 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 INVENTORY ?= inventory/local
+SERVICE ?= mlflow
+# What tests need first; `test` has done it when it calls for them.
+PREPARE := prepare
 VENV := .venv/bin
 # Asks for sudo's password only where there is one to ask for; ARGS are further options of ansible-playbook.
 BECOME := $(shell [ "$$(id -u)" = 0 ] || sudo -n true 2>/dev/null || echo --ask-become-pass)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export PATH := $(CURDIR)/$(VENV):$(CURDIR)/.venv/servers/usr/sbin:$(PATH):/usr/sbin
 
-.PHONY: help deploy check uninstall compose test lint unit molecule prepare clean
+.PHONY: help deploy check status logs passwords uninstall compose test lint unit default bare prepare clean
 
 help: ## Print this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z ]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z ]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 deploy: $(VENV)/.deploy ## Deploy the platform (INVENTORY=inventory/local is this machine) and prove that it works
 	ansible-playbook -i "$(INVENTORY)" $(BECOME) $(ARGS) site.yml
@@ -19,13 +22,25 @@ deploy: $(VENV)/.deploy ## Deploy the platform (INVENTORY=inventory/local is thi
 check: $(VENV)/.deploy ## Show what a deployment would change, without changing it
 	ansible-playbook -i "$(INVENTORY)" $(BECOME) $(ARGS) site.yml --check --diff
 
+status: $(VENV)/.deploy ## Show the platform's containers, and how they are
+	ansible mlflow -i "$(INVENTORY)" --become $(BECOME) -a "docker ps --all --filter label=com.docker.compose.project={{ stack_name }}"
+
+logs: $(VENV)/.deploy ## Show the end of a container's log (SERVICE=mlflow)
+	ansible mlflow -i "$(INVENTORY)" --become $(BECOME) -a "docker logs --tail 100 {{ stack_name }}-$(SERVICE)"
+
+passwords: $(VENV)/.deploy ## Print who logs in where, with which password
+	ansible-playbook -i "$(INVENTORY)" playbooks/passwords.yml
+
 uninstall: $(VENV)/.deploy ## Remove the platform and keep its data (ARGS="-e purge=mlflow-stack" removes that too)
 	ansible-playbook -i "$(INVENTORY)" $(BECOME) $(ARGS) playbooks/uninstall.yml
 
 compose: $(VENV)/.deploy ## Write compose.yaml for the platform onto its host
 	ansible-playbook -i "$(INVENTORY)" $(BECOME) $(ARGS) playbooks/compose.yml
 
-test: lint molecule unit ## Test everything: lint, deployments to hosts made on the spot, unit tests
+# The deployments wait most of their time, so they go side by side, each line with its name; what needs the processors comes after.
+test: lint prepare ## Test everything: lint, deployments to hosts made on the spot, unit tests
+	$(MAKE) --jobs=2 PREPARE= default bare
+	$(MAKE) PREPARE= unit
 
 lint: $(VENV)/.test ## Check style and types
 	yamllint --strict .
@@ -36,13 +51,12 @@ lint: $(VENV)/.test ## Check style and types
 	mypy action_plugins/deployment_lock.py
 	mypy molecule/shared/tests
 
-unit: prepare ## Run the unit tests, and those of the artifact store on real FTP servers
-	pytest mlflow_ftps
-	pytest tests
+unit: $(PREPARE) ## Run the unit tests, and those of the artifact store on real FTP servers
+	pytest --numprocesses=2 --dist=loadfile mlflow_ftps
+	pytest --numprocesses=2 --dist=loadfile tests
 
-molecule: prepare ## Deploy to hosts made on the spot, and test the platform there
-	molecule test -s default
-	molecule test -s bare
+default bare: $(PREPARE) ## Deploy to a host made on the spot, and test the platform there
+	set -o pipefail; molecule test -s $@ 2>&1 | sed --unbuffered 's/^/$@: /'
 
 prepare: $(VENV)/.test ## Install what the tests need on this machine: Docker, mmdebstrap, FTP servers
 	ansible-playbook -i inventory/local $(BECOME) tests/prepare.yml

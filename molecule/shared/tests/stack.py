@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -131,12 +132,12 @@ class Stack:
         mounts = self.services()[service]["Mounts"]
         return next(str(mount["Source"]) for mount in mounts if mount["Destination"] == "/etc/mlflow-stack")
 
-    def begin(self, *arguments: str, playbook: str = "site.yml") -> subprocess.Popen[str]:
+    def begin(self, *arguments: str, playbook: str = "site.yml", **environment: str) -> subprocess.Popen[str]:
         """Start a playbook, the deployment itself if none is named, from this machine as its operator would."""
         return subprocess.Popen(
             ["ansible-playbook", f"--inventory={self.inventory}", *arguments, playbook],  # noqa: S607
             cwd=ROOT,
-            env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "PYTHONUNBUFFERED": "1"},
+            env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "PYTHONUNBUFFERED": "1"} | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -151,7 +152,7 @@ class Stack:
 
     def kill(self, how: signal.Signals, moment: str, *arguments: str) -> None:
         """Begin a deployment, and send a signal to it with all its processes when a task begins."""
-        run = self.begin(*arguments)
+        run = self.begin(*arguments, ANSIBLE_STDOUT_CALLBACK="default")  # which names a task when it begins
         assert run.stdout
         output = []
         for line in run.stdout:
@@ -166,6 +167,11 @@ class Stack:
         except subprocess.TimeoutExpired:  # Ansible may hang when it is interrupted; who sees that closes the terminal
             os.killpg(run.pid, signal.SIGKILL)
             run.communicate()
+
+
+def changes(output: str) -> int:
+    """How many changes a run has counted, on all hosts."""
+    return sum(int(count) for count in re.findall(r" changed=(\d+) ", output))
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> None:

@@ -1,0 +1,260 @@
+"""Lookup of what a service's container shall be, and what there is of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any
+
+from ansible.plugins.loader import lookup_loader
+from ansible.plugins.lookup import LookupBase
+
+DOCUMENTATION = """
+name: container_plan
+short_description: What a service's container shall be, and what there is of it
+description:
+  - Completes a definition in the words of the Compose specification, and compares it with what the engine has listed
+    and what M(config_files_info) has found. Nothing is asked of the host.
+options:
+  _terms:
+    description: Names of services.
+    required: true
+    type: list
+    elements: str
+  project:
+    description: Name of the deployment.
+    type: str
+    required: true
+  definition:
+    description: The service in the words of the Compose specification.
+    type: dict
+    required: true
+  files:
+    description: Its configuration files, as M(config_files) takes them.
+    type: list
+    elements: dict
+    default: []
+  secrets:
+    description: Its secrets, as M(config_files) takes them.
+    type: list
+    elements: dict
+    default: []
+  secrets_gid:
+    description: Numeric group that may read the secrets.
+    type: int
+    required: true
+  config_root:
+    description: Directory on the host that holds the configuration of each service.
+    type: str
+    required: true
+  networks:
+    description: Docker networks, by the names that definitions have for them.
+    type: dict
+    required: true
+  registry:
+    description: Registry that stands in for docker.io and quay.io.
+    type: str
+    default: ""
+  engine:
+    description: Version of the engine, empty if there is none yet.
+    type: str
+    default: ""
+  containers:
+    description: The engine's containers, as it lists them, by name.
+    type: dict
+    required: true
+  found:
+    description: What M(config_files_info) has found below O(config_root).
+    type: list
+    elements: dict
+    default: []
+author: mlflow-stack contributors
+"""
+
+EXAMPLES = """
+- ansible.builtin.debug:
+    msg: "{{ lookup('container_plan', 'ftp', project='mlflow-stack', definition=ftp_container, secrets_gid=64720,
+                    config_root='/etc/mlflow-stack', networks=container_networks, containers=docker_containers).done }}"
+"""
+
+RETURN = """
+_raw:
+  description:
+    - Of what shall be, the complete C(definition), its C(networks) as Docker names them, C(mounts), C(volumes) that it
+      names, C(labels) and C(config), that is the C(path) of its directory and its C(listing), as M(config_files_info)
+      gives it; whether it C(is_task), which runs to its end.
+    - Of what there is, whether the configuration is C(written), and when it C(changed) last, in seconds since 1970;
+      whether a container is C(done), that is right and at work, or right and C(awaited); what is C(mounted) as its
+      configuration, the name of its C(previous) container, and the one that has worked last, C(succeeded).
+    - Which configurations are C(obsolete) once it is done, and whether all is C(settled), that is done and tidied up.
+  type: list
+  elements: dict
+"""
+
+Json = dict[str, Any]
+
+MOUNTED_AT = "/etc/mlflow-stack"
+# What every service gets, unless its definition says otherwise. Restarted always, not "unless-stopped": engines like
+# Debian 12's take what a crash of theirs has ended for stopped by hand.
+COMMON: Json = {
+    "restart": "always",
+    "cap_drop": ["ALL"],
+    "security_opt": ["no-new-privileges:true"],
+    "logging": {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}},
+    "networks": ["default"],
+    "volumes": [],
+    "labels": {},
+}
+
+# While it starts, an engine that can (25 and newer) asks for its health this often.
+START_INTERVAL = "2s"
+START_INTERVAL_SINCE = 25
+
+
+def knows_start_interval(engine: str) -> bool:
+    """Whether an engine of a version, as in 26.1.5+dfsg1, knows the start interval of a health check."""
+    major = re.match(r"\d+", engine)
+    return major is not None and int(major.group()) >= START_INTERVAL_SINCE
+
+
+def completed(service: str, project: str, definition: Json, engine: str) -> Json:
+    """The whole definition, but for its image and the mount of its configuration."""
+    given = {key: value for key, value in definition.items() if key not in ("build", "configs")}
+    names = {"container_name": f"{project}-{service}", "hostname": service}
+    whole = COMMON | names | given
+    if "healthcheck" in whole and knows_start_interval(engine):
+        whole["healthcheck"] = {"start_interval": START_INTERVAL} | whole["healthcheck"]
+    return whole
+
+
+def mounts(definition: Json, configs: list[dict[str, str]], directory: str) -> list[str]:
+    """Its volumes; the configuration as a whole; and each file that has to lie elsewhere in the container too."""
+    files = [f"{directory}/{config['source']}:{config['target']}:ro" for config in configs]
+    return [*definition["volumes"], f"{directory}:{MOUNTED_AT}:ro", *files]
+
+
+def labels(service: str, project: str, made_of: list[Any]) -> dict[str, str]:
+    """What Compose and Portainer know a container of a project by.
+
+    The same hash, nothing to do. Compose computes it in another way, so each takes over what the other has made.
+    """
+    return {
+        "com.docker.compose.project": project,
+        "com.docker.compose.service": service,
+        "com.docker.compose.container-number": "1",
+        "com.docker.compose.oneoff": "False",
+        "com.docker.compose.config-hash": hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest(),
+    }
+
+
+def works(container: Json, definition: Json) -> bool:
+    """Whether a container is in the state that it shall be in."""
+    if definition["restart"] == "no":
+        good = r"Exited \(0\)"
+    else:
+        good = r"Up .*\(healthy\)" if "healthcheck" in definition else "Up "
+    return bool(re.match(good, container.get("Status", "")))
+
+
+def is_right(container: Json, plan: Json) -> bool:
+    """Whether a container was made from this definition, is in its networks, and has found its configuration as it is.
+
+    Whoever has changed a file since, and put it back perhaps, the process may have read something else.
+    """
+    hashed = "com.docker.compose.config-hash"
+    return (
+        bool(container)
+        and container.get("Image") == plan["definition"]["image"]
+        and container.get("Labels", {}).get(hashed) == plan["labels"][hashed]
+        and set(plan["networks"]) <= container["NetworkSettings"]["Networks"].keys()
+        and plan["written"]
+        and plan["changed"] <= int(container["Created"])
+    )
+
+
+def below(path: str, directory: str) -> bool:
+    """Whether a path is that of a directory or lies in it."""
+    return path == directory or path.startswith(f"{directory}/")
+
+
+def configuration(config: Json, service_dir: str, found: list[Json]) -> Json:
+    """What there is of the configuration on the host."""
+    entries = [entry for entry in found if entry["path"] == service_dir or below(entry["path"], config["path"])]
+    facts = ("path", "mode", "uid", "gid", "checksum")
+    listing = [{fact: entry[fact] for fact in facts if fact in entry} for entry in entries]
+    changed = [int(entry["ctime"]) for entry in entries if below(entry["path"], config["path"])]
+    return {
+        "written": sorted(listing, key=lambda entry: str(entry["path"])) == config["listing"],
+        "changed": max(changed, default=0),
+    }
+
+
+def configurations_mounted(*containers: Json) -> list[str]:
+    """The directories that containers have their configuration mounted from."""
+    return [
+        mount["Source"]
+        for container in containers
+        for mount in container.get("Mounts", [])
+        if mount["Destination"] == MOUNTED_AT
+    ]
+
+
+def obsolete(service_dir: str, wanted: str, mounted: list[str], found: list[Json]) -> list[str]:
+    """Configurations that no container has mounted once the new one is at work.
+
+    They are the directories that are named by a digest, and what this service has had mounted before.
+    """
+    directories = [
+        entry["path"] for entry in found if re.fullmatch(re.escape(service_dir) + "/[0-9a-f]{16}", entry["path"])
+    ]
+    had = [path for path in mounted if below(path, service_dir)]
+    return [path for path in dict.fromkeys(directories + had) if path != wanted]
+
+
+class LookupModule(LookupBase):  # type: ignore[misc]
+    """Plans of services."""
+
+    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: object) -> list[Json]:
+        self.set_options(var_options=variables, direct=kwargs)
+        return [self._plan(service) for service in terms]
+
+    def _plan(self, service: str) -> Json:
+        project, given, gid = (self.get_option(name) for name in ("project", "definition", "secrets_gid"))
+        containers, found = self.get_option("containers"), self.get_option("found")
+        service_dir = f"{self.get_option('config_root')}/{service}"
+        config = lookup_loader.get("config_listing").run(
+            [service_dir], files=self.get_option("files"), secrets=self.get_option("secrets"), secrets_gid=gid
+        )[0]
+        image = lookup_loader.get("image_reference").run(
+            [given["image"]], build=given.get("build", {}), registry=self.get_option("registry")
+        )[0]
+        definition = completed(service, project, given, self.get_option("engine"))
+        definition |= {"image": image, "group_add": [str(gid)]}
+        networks = [self.get_option("networks")[name] for name in definition["networks"]]
+        mounted_at = mounts(definition, given.get("configs", []), config["path"])
+        name = definition["container_name"]
+        present, before = containers.get(name, {}), containers.get(f"{name}-previous", {})
+        at_work = works(present, definition)
+        mounted = configurations_mounted(present, before)
+        plan = {
+            "definition": definition,
+            "config": config,
+            "networks": networks,
+            "mounts": mounted_at,
+            "volumes": [volume.split(":")[0] for volume in definition["volumes"] if volume[0] not in "/."],
+            "labels": labels(service, project, [definition, mounted_at, networks]),
+            "is_task": definition["restart"] == "no",
+            "previous": f"{name}-previous",
+            "works": at_work,
+            "succeeded": present if at_work or not before else before,
+            "mounted": mounted,
+            "obsolete": obsolete(service_dir, config["path"], mounted, found),
+            **configuration(config, service_dir, found),
+        }
+        right = is_right(present, plan)
+        plan["done"] = right and at_work
+        # One that is right and has only just been started, as after a restart of the host, is given its time.
+        plan["awaited"] = right and bool(re.match("Up .*health: starting", present.get("Status", "")))
+        plan["settled"] = plan["done"] and not plan["obsolete"] and plan["previous"] not in containers
+        return plan

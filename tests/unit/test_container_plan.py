@@ -1,0 +1,161 @@
+"""What is to be done about a container: nothing, if all that it was made of is as it shall be."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from lookups import lookup
+
+Json = dict[str, Any]
+
+DEFINITION: Json = {
+    "image": "docker.io/library/ftp:1",
+    "networks": ["stores"],
+    "volumes": ["stack_ftp:/srv", "/dev/log:/dev/log"],
+    "configs": [{"source": "server.json", "target": "/etc/server.json"}],
+    "healthcheck": {"test": ["CMD", "true"], "interval": "10s"},
+}
+FILES = [{"name": "server.json", "content": "{}"}]
+
+
+def plan(**options: object) -> Json:
+    """The plan of the service ftp."""
+    defaults: Json = {
+        "project": "stack",
+        "definition": DEFINITION,
+        "files": FILES,
+        "secrets_gid": 64720,
+        "config_root": "/etc/stack",
+        "networks": {"default": "stack", "stores": "stack_stores"},
+        "engine": "26.1.5+dfsg1",
+        "containers": {},
+        "found": [],
+    }
+    (result,) = lookup("container_plan", "ftp", **(defaults | options))
+    planned: Json = result
+    return planned
+
+
+@pytest.fixture
+def host() -> Json:
+    """A host where all is as it shall be: the engine's containers, and the configurations that were found."""
+    wanted = plan()
+    container = {
+        "Created": 100,
+        "Image": "ftp:1",
+        "Labels": wanted["labels"],
+        "Mounts": [{"Source": wanted["config"]["path"], "Destination": "/etc/mlflow-stack"}],
+        "NetworkSettings": {"Networks": {"stack_stores": {}}},
+        "Status": "Up 3 minutes (healthy)",
+    }
+    found = [entry | {"ctime": 99.5, "isdir": "checksum" not in entry} for entry in wanted["config"]["listing"]]
+    return {"containers": {"stack-ftp": container}, "found": found}
+
+
+def test_a_definition_is_completed() -> None:
+    result = plan()
+
+    assert result["definition"]["container_name"] == "stack-ftp"
+    assert result["definition"]["image"] == "ftp:1"
+    assert result["definition"]["restart"] == "always"
+    assert result["definition"]["group_add"] == ["64720"]
+    assert "configs" not in result["definition"]
+    assert result["networks"] == ["stack_stores"]
+    assert result["volumes"] == ["stack_ftp"]
+    directory = result["config"]["path"]
+    assert result["mounts"][-2:] == [
+        f"{directory}:/etc/mlflow-stack:ro",
+        f"{directory}/server.json:/etc/server.json:ro",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("engine", "known"), [("26.1.5+dfsg1", True), ("25.0.0", True), ("20.10.24", False), ("", False)]
+)
+def test_a_start_interval_where_the_engine_knows_it(engine: str, known: bool) -> None:
+    assert ("start_interval" in plan(engine=engine)["definition"]["healthcheck"]) == known
+
+
+def test_nothing_is_there_yet() -> None:
+    result = plan()
+
+    assert (result["done"], result["awaited"], result["written"]) == (False, False, False)
+
+
+def test_all_is_as_it_shall_be(host: Json) -> None:
+    result = plan(**host)
+
+    assert result["done"]
+    assert result["obsolete"] == []
+    assert result["mounted"] == [result["config"]["path"]]
+
+
+CHANGES: dict[str, Callable[[Json, list[Json]], object]] = {
+    "another image": lambda container, _: container.update(Image="ftp:0"),
+    "another definition": lambda container, _: container["Labels"].update({"com.docker.compose.config-hash": "0"}),
+    "a network lost": lambda container, _: container["NetworkSettings"].update(Networks={}),
+    "unhealthy": lambda container, _: container.update(Status="Up 3 minutes (unhealthy)"),
+    "stopped": lambda container, _: container.update(Status="Exited (0) 3 minutes ago"),
+    "a file changed after it was made": lambda _, found: found[-1].update(ctime=101.0),
+    "a file with other contents": lambda _, found: found[-1].update(checksum="0"),
+    "a file that is readable by all": lambda _, found: found[-1].update(mode="0666"),
+    "a file lost": lambda _, found: found.pop(),
+    "the directory open": lambda _, found: found[0].update(mode="0755"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_is_different_is_not_done(host: Json, change: str) -> None:
+    CHANGES[change](host["containers"]["stack-ftp"], host["found"])
+
+    result = plan(**host)
+
+    assert not result["done"]
+    assert not result["awaited"]
+
+
+def test_one_that_has_only_just_started_is_awaited(host: Json) -> None:
+    host["containers"]["stack-ftp"]["Status"] = "Up 2 seconds (health: starting)"
+
+    result = plan(**host)
+
+    assert (result["done"], result["awaited"]) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("status", "done"), [("Exited (0) 2 days ago", True), ("Exited (1) 2 days ago", False), ("Up 1 second", False)]
+)
+def test_a_task_is_done_once_it_has_ended_well(host: Json, status: str, done: bool) -> None:
+    task = DEFINITION | {"restart": "no"}
+    host["containers"]["stack-ftp"].update(Status=status, Labels=plan(definition=task)["labels"])
+
+    assert plan(**host, definition=task)["done"] == done
+
+
+def test_an_older_configuration_is_obsolete(host: Json) -> None:
+    old = "/etc/stack/ftp/0123456789abcdef"
+    host["found"].append({"path": old, "mode": "0755", "uid": 0, "gid": 0, "ctime": 1.0, "isdir": True})
+
+    result = plan(**host)
+
+    assert result["done"]
+    assert result["obsolete"] == [old]
+
+
+def test_the_configuration_of_a_namesake_is_not_touched(host: Json) -> None:
+    namesake = {"path": "/etc/stack/ftp-2/0123456789abcdef", "mode": "0755", "uid": 0, "gid": 0, "ctime": 999.0}
+    host["found"].append(namesake)
+
+    assert plan(**host)["done"]
+    assert plan(**host)["obsolete"] == []
+
+
+def test_who_worked_last_goes_on(host: Json) -> None:
+    broken, before = copy.deepcopy(host["containers"]["stack-ftp"]), host["containers"]["stack-ftp"]
+    broken["Status"] = "Up 3 minutes (unhealthy)"
+    host["containers"] = {"stack-ftp": broken, "stack-ftp-previous": before}
+
+    assert plan(**host)["succeeded"] == before
