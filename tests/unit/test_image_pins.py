@@ -74,12 +74,15 @@ def test_an_image_with_another_python_is_not_built(tmp_path: Path) -> None:
     assert "jupyter_image" in refused.stderr
 
 
-def test_examples_that_cannot_be_copied_do_not_end_the_start_script(tmp_path: Path) -> None:
+HOOKS = [path for path in (ROLES / "jupyter/files/image").glob("*.sh") if not path.is_symlink()]
+
+
+@pytest.mark.parametrize("hook", HOOKS, ids=[hook.name for hook in HOOKS])
+def test_examples_that_cannot_be_copied_do_not_end_the_start_script(hook: Path, tmp_path: Path) -> None:
     """Issue line C4: start scripts source hooks, and end where one fails. Here are no examples to copy."""
-    hook = ROLES / "jupyter/files/image/examples.sh"
-    script = f"cd {tmp_path} && source {hook} && echo started"
+    script = f"export HOME={tmp_path}; source {hook}; echo started"
 
     start = subprocess.run(["bash", "-ec", script], capture_output=True, text=True, check=False)  # noqa: S607
 
     assert start.stdout == "started\n"
-    assert "could not be copied" in start.stderr
+    assert "/opt/examples" in start.stderr

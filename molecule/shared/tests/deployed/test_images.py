@@ -228,15 +228,14 @@ def test_pickled_models_are_served_where_their_python_fits(stack: Stack, doubler
 @pytest.mark.once
 def test_examples_that_cannot_be_copied_do_not_stop_jupyter(stack: Stack) -> None:
     """Issue line C4. What is in the way stays: a file where a directory of examples would go."""
-    work = "/home/jovyan/work"
-    block = f"mv {work}/wine-quality {work}/mine && touch {work}/wine-quality"
-    stack.execute("jupyter", "sh", "-c", block)
+    found = stack.execute("jupyter", "sh", "-c", "find ~ -maxdepth 2 -type d -name wine-quality").split()
+    examples = found[0]
+    stack.execute("jupyter", "sh", "-c", f"mv {examples} {examples}-mine && touch {examples}")
     started = stack.started_at()["jupyter"]
     try:
         stack.run(f"docker restart {PROJECT}-jupyter")
-        stack.wait_until_healthy()
+        stack.wait_until_healthy(seconds=60)
         assert stack.started_at()["jupyter"] != started
-        assert stack.execute("jupyter", "stat", "--format=%s", f"{work}/wine-quality").strip() == "0"
+        assert stack.execute("jupyter", "stat", "--format=%s", examples).strip() == "0"
     finally:
-        stack.run(f"docker start {PROJECT}-jupyter")
-        stack.execute("jupyter", "sh", "-c", f"rm {work}/wine-quality && mv {work}/mine {work}/wine-quality")
+        stack.execute("jupyter", "sh", "-c", f"rm {examples} && mv {examples}-mine {examples}")
