@@ -13,6 +13,7 @@ import asyncio
 import base64
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -23,6 +24,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
+from weakref import WeakKeyDictionary
 
 import mlflow_stack_permissions
 import mlflow_stack_workers
@@ -30,6 +32,7 @@ import mlflow_stack_workers
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
+    from sqlalchemy import Dialect
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 SECRETS = Path(os.environ.get("MLFLOW_STACK_SECRETS", "/etc/mlflow-stack"))
@@ -42,6 +45,7 @@ KEYS = {
 }
 STORES_ADDRESS = "/health/stores"
 STORE_TIMEOUT = 3.0  # seconds that a store has to answer
+CONNECTION_TRUSTED = 1.0  # seconds
 REMEMBERED = 5.0  # seconds for which an answer is given again, so that asking costs the stores nothing
 
 log = logging.getLogger("mlflow_stack_server")
@@ -103,7 +107,28 @@ def create_shared_app() -> FastAPI:
     stores: list[Any] = [auth.store, handlers._get_tracking_store(), handlers._get_model_registry_store()]
     for store in stores:
         store.engine.dispose()  # a connection must not be used by two processes
+        ask_less_often(store.engine.dialect)
     return app
+
+
+def ask_less_often(dialect: Dialect) -> None:
+    """Have a connection that was there within the last second be taken without being asked again whether it is.
+
+    Each use of one begins with that question, an eighth of what a request asks the database. A database that has gone
+    away within that second fails the request as it does one that is under way; clients repeat it.
+    """
+    ask = dialect.do_ping
+    answered_at: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+
+    def do_ping(connection: Any) -> bool:
+        now = time.monotonic()
+        if now - answered_at.get(connection, -math.inf) < CONNECTION_TRUSTED:
+            return True
+        there = ask(connection)
+        answered_at[connection] = now
+        return there
+
+    dialect.do_ping = do_ping  # type: ignore[method-assign]
 
 
 def read_keys() -> None:
