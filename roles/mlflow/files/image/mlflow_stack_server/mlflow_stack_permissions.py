@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flask import Response
     from mlflow.server.auth.entities import User
     from mlflow.server.auth.sqlalchemy_store import RoleGrantRow, SqlAlchemyStore
+    from sqlalchemy import Select
     from sqlalchemy.orm import Session
 
 
@@ -39,10 +40,11 @@ def ask_less() -> None:
     """Make MLflow's authentication, which is set up, read an account and its permissions once in a request."""
     from mlflow.server import auth
 
-    reader = Reader(auth.store)
-    auth.store.ManagedSessionMaker = _forgetting(auth.store.ManagedSessionMaker)
-    auth.store.get_user = reader.get_user
-    auth.store.list_grants = reader.list_grants
+    store: Any = auth.store
+    reader = Reader(store)
+    store.ManagedSessionMaker = _forgetting(store.ManagedSessionMaker)
+    store.get_user = reader.get_user
+    store.list_grants = reader.list_grants
     auth._redact_run_response = _only_where_denied(auth._redact_run_response)
 
 
@@ -63,7 +65,7 @@ class Reader:
         permission = (SqlRolePermission.resource_type, SqlRolePermission.resource_pattern, SqlRolePermission.permission)
         # Administrators may do everything: their permissions, of which they have as many as others, are not asked for.
         assigned = and_(SqlUserRoleAssignment.user_id == SqlUser.id, SqlUser.is_admin.is_not(True))
-        self._question = (
+        self._question: Select[Any] = (
             select(SqlUser.id, SqlUser.is_admin, SqlRole.workspace, *permission)
             .outerjoin(SqlUserRoleAssignment, assigned)
             .outerjoin(SqlRole, SqlRole.id == SqlUserRoleAssignment.role_id)
@@ -117,10 +119,11 @@ def _forgetting(sessions: Callable[..., AbstractContextManager[Session]]) -> Cal
 def _only_where_denied(redact: Callable[..., None]) -> Callable[..., None]:
     """`redact`, which takes an answer apart to hide links to models, but only for accounts that those are denied to."""
 
-    def redact_where_denied(response: Response, *arguments: Any) -> None:
+    def redact_where_denied(response: Response, *arguments: object) -> None:
         from mlflow.server import auth
 
-        username = auth.authenticate_request().username
+        login: Any = auth.authenticate_request()
+        username = login.username
         if auth.store.get_user(username).is_admin or not auth._denied_sibling_tiers(username, ("logged_model",)):
             return
         redact(response, *arguments)

@@ -32,7 +32,7 @@ import mlflow_stack_workers
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
-    from sqlalchemy import Dialect
+    from sqlalchemy import Engine
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 SECRETS = Path(os.environ.get("MLFLOW_STACK_SECRETS", "/etc/mlflow-stack"))
@@ -94,6 +94,8 @@ def server_environment() -> dict[str, str]:
         "_MLFLOW_SERVER_BOOT_ID": uuid.uuid4().hex,
         "_MLFLOW_IN_JOB_EXECUTOR": "false",
         "_MLFLOW_SGI_NAME": "uvicorn",
+        "MLFLOW_SERVER_SECRETS_CACHE_TTL": "60",
+        "MLFLOW_SERVER_SECRETS_CACHE_MAX_SIZE": "1000",
         **({"prometheus_multiproc_dir": path} if (path := os.environ.get("MLFLOW_EXPOSE_PROMETHEUS")) else {}),
     }
 
@@ -107,28 +109,29 @@ def create_shared_app() -> FastAPI:
     stores: list[Any] = [auth.store, handlers._get_tracking_store(), handlers._get_model_registry_store()]
     for store in stores:
         store.engine.dispose()  # a connection must not be used by two processes
-        ask_less_often(store.engine.dialect)
+        ask_less_often(store.engine)
     return app
 
 
-def ask_less_often(dialect: Dialect) -> None:
+def ask_less_often(engine: Engine) -> None:
     """Have a connection that was there within the last second be taken without being asked again whether it is.
 
     Each use of one begins with that question, an eighth of what a request asks the database. A database that has gone
     away within that second fails the request as it does one that is under way; clients repeat it.
     """
+    dialect: Any = engine.dialect
     ask = dialect.do_ping
-    answered_at: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+    answered_at: WeakKeyDictionary[object, float] = WeakKeyDictionary()
 
-    def do_ping(connection: Any) -> bool:
+    def do_ping(connection: object) -> bool:
         now = time.monotonic()
         if now - answered_at.get(connection, -math.inf) < CONNECTION_TRUSTED:
             return True
-        there = ask(connection)
+        there: bool = ask(connection)
         answered_at[connection] = now
         return there
 
-    dialect.do_ping = do_ping  # type: ignore[method-assign]
+    dialect.do_ping = do_ping
 
 
 def read_keys() -> None:
