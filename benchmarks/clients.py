@@ -1,4 +1,4 @@
-"""What the benchmarks of servers share: servers, clients that send requests side by side, and the memory of processes."""
+"""What the benchmarks of servers share: servers, clients that send requests side by side, memory of processes."""
 
 import contextlib
 import http.client
@@ -60,7 +60,7 @@ class Server(NamedTuple):
     headers: Mapping[str, str] = {}
 
     def rate(self, call: Call, clients: int, seconds: float) -> float:
-        """Answers a second that `clients` get together, each on a connection of its own, again and again for so long."""
+        """Answers a second that `clients` get together, each on a connection of its own, for `seconds`."""
         begin = time.monotonic() + seconds / 4  # the first quarter warms up
         end = begin + seconds
 

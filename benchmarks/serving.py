@@ -2,10 +2,10 @@
 
     python benchmarks/serving.py --rounds 7
 
-Needs what the image of the role mlflow holds (requirements.in there). Prints a table in Markdown: medians of the rounds,
-in each of which the servers take turns, so that a busy moment of the machine meets all of them. Fails where the image's
-server gives less than 1.7 times the answers of `mlflow models serve`, which has one worker, or takes more than 1.3 times
-its memory. Clients and server share the machine, which must have two cores at least.
+Needs what the image of the role mlflow holds (requirements.in there). Prints a table in Markdown: medians of the
+rounds, in each of which the servers take turns, so that a busy moment of the machine meets all of them. Fails where the
+image's server gives less than 1.7 times the answers of `mlflow models serve`, which has one worker, or takes more than
+1.3 times its memory. Clients and server share the machine, which must have two cores at least.
 """
 
 import argparse
@@ -37,7 +37,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name, contextlib.ExitStack() as stack:
         home = Path(name)
         call = _model(home / "model")
-        serve = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager=local", f"--model-uri={home / 'model'}"]
+        serve = [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "models",
+            "serve",
+            "--env-manager=local",
+            "--model-uri",
+            str(home / "model"),
+        ]
         image = [sys.executable, "-c", "import mlflow_stack_serving; mlflow_stack_serving.main()"]
         commands = {
             SHIPPED: (serve, AS_SHIPPED),

@@ -76,7 +76,7 @@ class Rig:
     def start(self) -> None:
         """Start, and wait until it answers."""
         command = [
-            *(sys.executable, "-m", "mlflow", "server", "--app-name", "mlflow-stack"),
+            *(sys.executable, "-c", "import mlflow_stack_server; mlflow_stack_server.serve()"),
             *("--host", "127.0.0.1", "--port", str(self.port), "--workers", str(self.workers)),
         ]
         with (self.home / "log").open("ab") as log:
@@ -108,6 +108,12 @@ class Rig:
         return max(used)
 
 
+def pss(pid: int) -> float:
+    """The proportional set size of a process, in MiB: a page that n processes share counts 1/n."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in rollup if line.startswith("Pss:")) / 1024
+
+
 @contextmanager
 def running(
     home: Path, store: str, *, login: str = FTP_LOGIN, workers: int = 1, database: str = "", **variables: str
@@ -116,7 +122,7 @@ def running(
 
     `login` is what netrc says of the store; `database` is a URI, by default that of a file in `home`.
     """
-    rig = Rig(home, _environment(home, store, login, database) | variables, workers, free_port())
+    rig = Rig(home, environment_of(home, store, login, database) | variables, workers, free_port())
     subprocess.run(
         [sys.executable, "-c", "import mlflow_stack_server; mlflow_stack_server.prepare()"],
         env=rig.environment,
@@ -176,7 +182,8 @@ class Postgres:
 _POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
 
-def _environment(home: Path, store: str, login: str, database: str) -> dict[str, str]:
+def environment_of(home: Path, store: str, login: str = FTP_LOGIN, database: str = "") -> dict[str, str]:
+    """Write the files that the server reads to `home`, and return its variables."""
     (home / "tmp").mkdir(parents=True)
     database = database or f"sqlite:///{home / 'mlflow.db'}"
     username, password = ADMIN.split(":")

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -22,12 +23,14 @@ import pandas as pd
 import pytest
 import requests
 from mlflow.models import infer_signature
-from mlflow_stack_rig import PACKAGE, free_port, process_tree, wait_for
+from mlflow.pyfunc.model import PythonModel
+from mlflow_stack_rig import PACKAGE, free_port, process_tree, pss, wait_for
 from sklearn.linear_model import LinearRegression
 
 sys.path.append(str(PACKAGE))
 
 import mlflow_stack_serving
+from mlflow_stack_workers import cores
 
 MIB = 1 << 20
 ROW = b"[1.23456789,2.50],"
@@ -94,7 +97,8 @@ def running(command: list[str], log: Path, **variables: str) -> Iterator[Served]
 @contextmanager
 def ours(model: Path, log: Path, *, workers: int = 1, **variables: str) -> Iterator[Served]:
     """The server of the image."""
-    command = [sys.executable, "-m", "uvicorn", "mlflow_stack_serving:app", "--workers", str(workers), "--port"]
+    main = "import mlflow_stack_serving; mlflow_stack_serving.main()"
+    command = [sys.executable, "-c", main, "--workers", str(workers), "--port"]
     with running([*command, str(free_port())], log, __pyfunc_model_path__=str(model), **variables) as served:
         yield served
 
@@ -244,6 +248,70 @@ def test_clients_that_send_slowly_do_not_hold_up_others(model: Path, tmp_path: P
         for connection in slow:  # else the server's end would wait for theirs
             connection.close()
         assert served.post(rows(MIB + 1)).status_code == 413
+
+
+def test_workers_share_the_model_and_answer_as_one(model: Path, stock: Served, tmp_path: Path) -> None:
+    """Issue line B7: two workers took twice the memory."""
+    with ours(model, tmp_path / "log", workers=cores()) as served:
+        children = process_tree(served.pid)[1:]
+        assert len(children) == cores() > 1
+        answers = {served.post(rows(1000)).content for _ in range(20)}  # each on a connection of its own
+        assert answers == {stock.post(rows(1000)).content}
+        assert sum(map(pss, process_tree(served.pid))) < 1.3 * sum(map(pss, process_tree(stock.pid)))
+
+
+def test_a_worker_that_is_killed_is_replaced_at_once(model: Path, tmp_path: Path) -> None:
+    """Issue line B7."""
+    with ours(model, tmp_path / "log", workers=2) as served:
+        killed = process_tree(served.pid)[1]
+        os.kill(killed, signal.SIGKILL)
+        wait_for(lambda: len(set(process_tree(served.pid)) - {killed}) == 3, 5)  # seconds: to load it takes longer
+        assert {served.post(rows(1000)).status_code for _ in range(20)} == {200}
+        assert "died" in (tmp_path / "log").read_text()
+
+
+class ThreadedModel(PythonModel):
+    """A model that needs a thread which it starts when it is loaded, and answers with the number of those that run."""
+
+    def load_context(self, context: object) -> None:  # noqa: ARG002
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+    def predict(self, context: object, model_input: pd.DataFrame, params: object = None) -> list[int]:  # noqa: ARG002
+        return [sum("wait" in thread.name for thread in threading.enumerate())] * len(model_input)
+
+
+def test_a_model_that_has_started_threads_is_served_by_the_process_that_has_them(tmp_path: Path) -> None:
+    """Issue line B7: a thread does not come along into a worker that is forked."""
+    table = pd.DataFrame([[1.0, 2.0]], columns=COLUMNS)
+    mlflow.pyfunc.save_model(tmp_path / "model", python_model=ThreadedModel(), signature=infer_signature(table, [1]))
+    with ours(tmp_path / "model", tmp_path / "log", workers=2) as served:
+        assert process_tree(served.pid) == [served.pid]
+        assert served.post(rows(100)).json()["predictions"][0] == 1
+        assert "it is served by one worker" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("limit", "resident", "most", "workers"),
+    [
+        ("max", 300, 4, 4),
+        ("1000", 300, 4, 1),
+        ("1280", 300, 4, 2),
+        ("2688", 300, 4, 4),
+        ("500", 400, 4, 1),  # one there must be
+        (None, 300, 2, 2),
+    ],
+)
+def test_there_are_as_many_workers_as_the_memory_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str | None, resident: int, most: int, workers: int
+) -> None:
+    """Issue line B7. Each may need 30 times the limit of a body, here 16 MiB."""
+    if limit is not None:
+        (tmp_path / "limit").write_text(str(int(limit) * MIB) if limit.isdigit() else limit)
+    found = mlflow_stack_serving.memory_limit((tmp_path / "nothing", tmp_path / "limit"))
+    monkeypatch.setattr(mlflow_stack_serving, "memory_limit", lambda: found)
+    monkeypatch.setattr(mlflow_stack_serving, "resident_memory", lambda: resident * MIB)
+    monkeypatch.setattr(mlflow_stack_serving, "threads", lambda: 1)
+    assert mlflow_stack_serving.worker_count(most, 16 * MIB) == workers
 
 
 @pytest.mark.parametrize("value", ["much", "0", "-1", "nan", "inf"])

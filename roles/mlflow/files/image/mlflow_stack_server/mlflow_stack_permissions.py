@@ -1,8 +1,9 @@
 """Less work for what MLflow's authentication asks the database in each request.
 
 MLflow reads the account and its permissions anew at each of its checks, several times in a request, each time in a
-transaction and by way of SQLAlchemy's ORM. Here both are read once in a request, by one plain statement each. Nothing
-outlives the request, so that a change holds from the next one on, through all workers and replicas, as it does anyway.
+transaction of several statements, by way of SQLAlchemy's ORM. Here both are read once in a request, by one statement.
+Nothing outlives the request, so that a change holds from the next one on, through all workers and replicas, as it does
+anyway.
 """
 
 from __future__ import annotations
@@ -10,32 +11,40 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from flask import Response
     from mlflow.server.auth.entities import User
     from mlflow.server.auth.sqlalchemy_store import RoleGrantRow, SqlAlchemyStore
+    from sqlalchemy import Select
     from sqlalchemy.orm import Session
 
-Answer = TypeVar("Answer")
 
-_known: ContextVar[dict[Any, Any] | None] = ContextVar("known", default=None)
+class Known(NamedTuple):
+    """What a request has read: accounts by name, and the permissions of those that are no administrators, by id."""
+
+    users: dict[str, User]
+    grants: dict[int, list[tuple[str, RoleGrantRow]]]  # each with its workspace
+
+
+_known: ContextVar[Known | None] = ContextVar("known", default=None)
 
 
 def begin_request() -> None:
     """Know nothing. What is read from here on is known in this context, and in those that are made from it."""
-    _known.set({})
+    _known.set(Known({}, {}))
 
 
 def ask_less() -> None:
     """Make MLflow's authentication, which is set up, read an account and its permissions once in a request."""
     from mlflow.server import auth
 
-    reader = Reader(auth.store)
-    auth.store.ManagedSessionMaker = _forgetting(auth.store.ManagedSessionMaker)
-    auth.store.get_user = reader.get_user
-    auth.store.list_grants = reader.list_grants
+    store: Any = auth.store
+    reader = Reader(store)
+    store.ManagedSessionMaker = _forgetting(store.ManagedSessionMaker)
+    store.get_user = reader.get_user
+    store.list_grants = reader.list_grants
     auth._redact_run_response = _only_where_denied(auth._redact_run_response)
 
 
@@ -45,55 +54,54 @@ class Reader:
     def __init__(self, store: SqlAlchemyStore) -> None:
         from mlflow.server.auth.db.models import SqlRole, SqlRolePermission, SqlUser, SqlUserRoleAssignment
         from mlflow.store.db.utils import _get_managed_session_maker
-        from sqlalchemy import bindparam, select
+        from sqlalchemy import and_, bindparam, select
         from sqlalchemy.orm import sessionmaker
 
         self._get_user = store.get_user
-        # For one statement a transaction would only be two more.
+        self._list_grants = store.list_grants
+        # Around one statement a transaction would only be two more.
         engine = store.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._session = _get_managed_session_maker(sessionmaker(engine), store.db_type)
-        self._user = select(SqlUser.id, SqlUser.username, SqlUser.password_hash, SqlUser.is_admin).where(
-            SqlUser.username == bindparam("username")
-        )
-        self._grants = (
-            select(SqlRolePermission.resource_type, SqlRolePermission.resource_pattern, SqlRolePermission.permission)
-            .join(SqlRole, SqlRole.id == SqlRolePermission.role_id)
-            .join(SqlUserRoleAssignment, SqlRole.id == SqlUserRoleAssignment.role_id)
-            .where(SqlUserRoleAssignment.user_id == bindparam("user_id"), SqlRole.workspace == bindparam("workspace"))
+        permission = (SqlRolePermission.resource_type, SqlRolePermission.resource_pattern, SqlRolePermission.permission)
+        # Administrators may do everything: their permissions, of which they have as many as others, are not asked for.
+        assigned = and_(SqlUserRoleAssignment.user_id == SqlUser.id, SqlUser.is_admin.is_not(True))
+        self._question: Select[Any] = (
+            select(SqlUser.id, SqlUser.is_admin, SqlRole.workspace, *permission)
+            .outerjoin(SqlUserRoleAssignment, assigned)
+            .outerjoin(SqlRole, SqlRole.id == SqlUserRoleAssignment.role_id)
+            .outerjoin(SqlRolePermission, SqlRolePermission.role_id == SqlRole.id)
+            .where(SqlUser.username == bindparam("username"))
         )
 
     def get_user(self, username: str) -> User:
-        """The account. Raises MlflowException if there is none."""
-        return _once(("user", username), lambda: self._read_user(username))
+        """The account, without its password's digest. Raises MlflowException if there is none."""
+        if (known := _known.get()) is None:
+            return self._get_user(username)
+        if username not in known.users:
+            self._read(username, known)
+        return known.users[username]
 
     def list_grants(self, user_id: int, workspace: str, resource_types: Collection[str]) -> list[RoleGrantRow]:
         """The account's permissions on resources of these types, and on the workspace."""
-        wanted = {*resource_types, "workspace"}
-        grants = _once(("grants", user_id, workspace), lambda: self._read_grants(user_id, workspace))
-        return [grant for grant in grants if grant.resource_type in wanted]
+        known = _known.get()
+        if known is None or user_id not in known.grants:
+            return self._list_grants(user_id, workspace, resource_types)
+        types = {*resource_types, "workspace"}
+        return [grant for place, grant in known.grants[user_id] if place == workspace and grant.resource_type in types]
 
-    def _read_user(self, username: str) -> User:
+    def _read(self, username: str, known: Known) -> None:
         from mlflow.server.auth.entities import User
-
-        with self._session() as session:
-            row = session.execute(self._user, {"username": username}).one_or_none()
-        return User(*row) if row else self._get_user(username)  # which says what is wrong
-
-    def _read_grants(self, user_id: int, workspace: str) -> list[RoleGrantRow]:
         from mlflow.server.auth.sqlalchemy_store import RoleGrantRow
 
         with self._session() as session:
-            rows = session.execute(self._grants, {"user_id": user_id, "workspace": workspace})
-            return [RoleGrantRow(*row) for row in rows]
-
-
-def _once(question: tuple[Any, ...], ask: Callable[[], Answer]) -> Answer:
-    """The answer to `question`, which `ask` finds out, once in a request."""
-    if (known := _known.get()) is None:
-        return ask()
-    if question not in known:
-        known[question] = ask()
-    return cast(Answer, known[question])
+            rows = session.execute(self._question, {"username": username}).all()
+        if not rows:
+            known.users[username] = self._get_user(username)  # which says that there is none
+            return
+        user_id, is_admin = rows[0][:2]
+        known.users[username] = User(user_id, username, "REDACTED", is_admin)
+        if not is_admin:
+            known.grants[user_id] = [(place, RoleGrantRow(*grant)) for _, _, place, *grant in rows if grant[0]]
 
 
 def _forgetting(sessions: Callable[..., AbstractContextManager[Session]]) -> Callable[..., Any]:
@@ -101,7 +109,8 @@ def _forgetting(sessions: Callable[..., AbstractContextManager[Session]]) -> Cal
 
     def session(read_only: bool = True) -> AbstractContextManager[Session]:
         if not read_only and (known := _known.get()):
-            known.clear()
+            known.users.clear()
+            known.grants.clear()
         return sessions(read_only=read_only)
 
     return session
@@ -110,10 +119,11 @@ def _forgetting(sessions: Callable[..., AbstractContextManager[Session]]) -> Cal
 def _only_where_denied(redact: Callable[..., None]) -> Callable[..., None]:
     """`redact`, which takes an answer apart to hide links to models, but only for accounts that those are denied to."""
 
-    def redact_where_denied(response: Response, *arguments: Any) -> None:
+    def redact_where_denied(response: Response, *arguments: object) -> None:
         from mlflow.server import auth
 
-        username = auth.authenticate_request().username
+        login: Any = auth.authenticate_request()
+        username = login.username
         if auth.store.get_user(username).is_admin or not auth._denied_sibling_tiers(username, ("logged_model",)):
             return
         redact(response, *arguments)

@@ -13,6 +13,7 @@ import asyncio
 import base64
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -23,9 +24,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
+from weakref import WeakKeyDictionary
 
 import mlflow_stack_page
-
 import mlflow_stack_permissions
 import mlflow_stack_workers
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from mlflow.server.auth.entities import User
     from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
+    from sqlalchemy import Engine
     from sqlalchemy.engine import ExceptionContext
     from starlette.types import ASGIApp, Receive, Scope, Send
     from werkzeug.sansio.response import Response
@@ -48,6 +50,7 @@ KEYS = {
 STORES_ADDRESS = "/health/stores"
 STORE_TIMEOUT = 3.0  # seconds that a store has to answer
 DEFAULT_EXPERIMENT = "0"  # the number that MLflow gives it
+CONNECTION_TRUSTED = 1.0  # seconds
 REMEMBERED = 5.0  # seconds for which an answer is given again, so that asking costs the stores nothing
 
 log = logging.getLogger("mlflow_stack_server")
@@ -100,6 +103,8 @@ def server_environment() -> dict[str, str]:
         "_MLFLOW_SERVER_BOOT_ID": uuid.uuid4().hex,
         "_MLFLOW_IN_JOB_EXECUTOR": "false",
         "_MLFLOW_SGI_NAME": "uvicorn",
+        "MLFLOW_SERVER_SECRETS_CACHE_TTL": "60",
+        "MLFLOW_SERVER_SECRETS_CACHE_MAX_SIZE": "1000",
         **({"prometheus_multiproc_dir": path} if (path := os.environ.get("MLFLOW_EXPOSE_PROMETHEUS")) else {}),
     }
 
@@ -113,7 +118,29 @@ def create_shared_app() -> FastAPI:
     stores: list[Any] = [auth.store, handlers._get_tracking_store(), handlers._get_model_registry_store()]
     for store in stores:
         store.engine.dispose()  # a connection must not be used by two processes
+        ask_less_often(store.engine)
     return app
+
+
+def ask_less_often(engine: Engine) -> None:
+    """Have a connection that was there within the last second be taken without being asked again whether it is.
+
+    Each use of one begins with that question, an eighth of what a request asks the database. A database that has gone
+    away within that second fails the request as it does one that is under way; clients repeat it.
+    """
+    dialect: Any = engine.dialect
+    ask = dialect.do_ping
+    answered_at: WeakKeyDictionary[object, float] = WeakKeyDictionary()
+
+    def do_ping(connection: object) -> bool:
+        now = time.monotonic()
+        if now - answered_at.get(connection, -math.inf) < CONNECTION_TRUSTED:
+            return True
+        there: bool = ask(connection)
+        answered_at[connection] = now
+        return there
+
+    dialect.do_ping = do_ping
 
 
 def read_keys() -> None:

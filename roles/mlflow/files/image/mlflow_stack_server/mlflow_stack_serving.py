@@ -16,9 +16,9 @@ MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT seconds), but
 Environment: `__pyfunc_model_path__`, the directory of the model, a local path, as `mlflow models serve` passes it to
 its workers (required); MLFLOW_STACK_MAX_BODY_MB (16).
 
-Each worker needs at most 30 times the limit beside the model. Measured with 16 MiB and the example's model (296 MiB when
-idle): rows in JSON or CSV need 420 to 680 MiB at their peak, the worst that could be thought of 780 MiB. So 1 GiB is
-enough for one worker.
+Each worker needs at most 30 times the limit beside the model. Measured with 16 MiB and the example's model (296 MiB
+when idle): rows in JSON or CSV need 420 to 680 MiB at their peak, the worst that could be thought of 780 MiB. So 1 GiB
+is enough for one worker.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -50,18 +50,28 @@ def threads() -> int:
     return len(list(Path("/proc/self/task").iterdir()))
 
 
-def serve(create_app: Callable[[], ASGIApp], workers: Callable[[], int], **options: Any) -> None:
+def serve(
+    create_app: Callable[[], ASGIApp], workers: Callable[[], int], *, host: str, port: int, log_config: str = ""
+) -> None:
     """Make the app and answer until SIGTERM or SIGINT, by `workers()` processes, which is asked once the app is made.
 
-    One worker is this process itself. `options` are those of uvicorn.Config. What `create_app` raises is raised.
+    One worker is this process itself. `log_config` is a file; without one the log is uvicorn's. What `create_app`
+    raises is raised.
     """
     import uvicorn
     from uvicorn import _subprocess
     from uvicorn.supervisors import Multiprocess
 
-    # Logging is set up here, before the app is made. Not "auto": where one of the two is missing, every answer would only
-    # be slower, and 40 ms late with several workers.
-    config = uvicorn.Config("", loop="uvloop", http="httptools", **options)
+    # Sets up the log, before the app is made. Not "auto": where one of the two is missing, every answer would only be
+    # slower, and 40 ms late with several workers.
+    config = uvicorn.Config(
+        "",
+        host=host,
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        log_config=log_config or uvicorn.config.LOGGING_CONFIG,
+    )
     config.app = create_app()
     config.load()
     config.workers = workers()
