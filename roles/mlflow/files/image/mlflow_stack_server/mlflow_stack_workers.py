@@ -22,6 +22,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+# Seconds after which a worker that says nothing is replaced. A host that is overloaded for a moment is no reason.
+WORKER_TIMEOUT = 60
+
 log = logging.getLogger("uvicorn.error")
 
 
@@ -71,6 +74,7 @@ def serve(
         loop="uvloop",
         http="httptools",
         log_config=log_config or uvicorn.config.LOGGING_CONFIG,
+        timeout_worker_healthcheck=WORKER_TIMEOUT,
     )
     config.app = create_app()
     config.load()
