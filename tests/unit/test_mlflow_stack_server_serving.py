@@ -23,7 +23,6 @@ import pandas as pd
 import pytest
 import requests
 from mlflow.models import infer_signature
-from mlflow.pyfunc.model import PythonModel
 from mlflow_stack_rig import PACKAGE, free_port, process_tree, pss, wait_for
 from sklearn.linear_model import LinearRegression
 
@@ -270,20 +269,28 @@ def test_a_worker_that_is_killed_is_replaced_at_once(model: Path, tmp_path: Path
         assert "died" in (tmp_path / "log").read_text()
 
 
-class ThreadedModel(PythonModel):
-    """A model that needs a thread which it starts when it is loaded, and answers with the number of those that run."""
+THREADED_MODEL = """
+import threading
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
 
-    def load_context(self, context: object) -> None:  # noqa: ARG002
-        threading.Thread(target=threading.Event().wait, daemon=True).start()
+class Threaded(PythonModel):
+    def load_context(self, context):
+        threading.Thread(target=threading.Event().wait, name="of the model", daemon=True).start()
 
-    def predict(self, context: object, model_input: pd.DataFrame, params: object = None) -> list[int]:  # noqa: ARG002
-        return [sum("wait" in thread.name for thread in threading.enumerate())] * len(model_input)
+    def predict(self, context, model_input, params=None):
+        return [[thread.name for thread in threading.enumerate()].count("of the model")] * len(model_input)
+
+set_model(Threaded())
+"""
 
 
 def test_a_model_that_has_started_threads_is_served_by_the_process_that_has_them(tmp_path: Path) -> None:
     """Issue line B7: a thread does not come along into a worker that is forked."""
     table = pd.DataFrame([[1.0, 2.0]], columns=COLUMNS)
-    mlflow.pyfunc.save_model(tmp_path / "model", python_model=ThreadedModel(), signature=infer_signature(table, [1]))
+    (tmp_path / "threaded.py").write_text(THREADED_MODEL)
+    code = str(tmp_path / "threaded.py")
+    mlflow.pyfunc.save_model(tmp_path / "model", python_model=code, signature=infer_signature(table, [1]))
     with ours(tmp_path / "model", tmp_path / "log", workers=2) as served:
         assert process_tree(served.pid) == [served.pid]
         assert served.post(rows(100)).json()["predictions"][0] == 1
