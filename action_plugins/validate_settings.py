@@ -281,7 +281,7 @@ ALIAS = text(
 CONTAINER = text(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", "the name of a container")
 IMAGE = text(
     r"([a-z0-9.-]+(:\d+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?",
-    "an image as docker.io/library/debian:13.1-slim",
+    "an image as docker.io/library/debian:13.8-slim",
 )
 ROLE = text(
     r"(?!pg_)(?!(postgres|public|none|template[01])$)[A-Za-z_][A-Za-z0-9_.-]{0,62}",
@@ -370,7 +370,7 @@ KINDS: dict[str, Kind] = {
     "docker_daemon_options": daemon_options,
     "docker_no_proxy": text(r"[A-Za-z0-9.,:*/_-]*", "hosts and domains separated by commas, without blanks", most=4000),
     "docker_registry_mirrors": url,
-    "image_debian_mirror": url,
+    "image_debian_*mirror": url,
     "*_proxy": url,
     "*_url": url,
     "*_image": IMAGE,
