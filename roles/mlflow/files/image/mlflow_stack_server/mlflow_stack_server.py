@@ -84,6 +84,7 @@ def serve() -> None:
     options = mlflow_stack_workers.options()
     mlflow_stack_workers.use_one_thread()  # nothing is calculated here
     os.environ.update(server_environment())
+    read_keys()
     import mlflow.server
 
     log_config = str(Path(mlflow.server.__file__).with_name("uvicorn_log_config.yaml"))
@@ -129,6 +130,8 @@ def ask_less_often(engine: Engine) -> None:
     away within that second fails the request as it does one that is under way; clients repeat it.
     """
     dialect: Any = engine.dialect
+    if dialect.name != "postgresql":
+        return
     ask = dialect.do_ping
     answered_at: WeakKeyDictionary[object, float] = WeakKeyDictionary()
 
