@@ -345,7 +345,8 @@ class TestKilled:
         """In the middle of the switch: what runs is killed, and so is the engine; nothing of the run goes on."""
         options = ("--tags=ftp", variables({"ftp_max_connections": 199}))
         stack.kill(signal.SIGKILL, "container : set_aside | Keep it under another name", *options)
-        stack.run("pkill --signal KILL 'dockerd|containerd'; rm /run/mlflow-stack.lock; service docker start")
+        stack.run("pkill --signal KILL 'dockerd|containerd'; while pgrep dockerd > /dev/null; do sleep 0.1; done")
+        stack.run("rm /run/mlflow-stack.lock; service docker start")
 
         assert stack.deploy(*options).returncode == 0
         assert_works(stack)
