@@ -250,13 +250,13 @@ def test_clients_that_send_slowly_do_not_hold_up_others(model: Path, tmp_path: P
 
 
 def test_workers_share_the_model_and_answer_as_one(model: Path, stock: Served, tmp_path: Path) -> None:
-    """Issue line B7: two workers took twice the memory."""
+    """Issue line B7: two workers took twice the memory of one; now they take less than MLflow's command with one."""
     with ours(model, tmp_path / "log", workers=cores()) as served:
         children = process_tree(served.pid)[1:]
         assert len(children) == cores() > 1
         answers = {served.post(rows(1000)).content for _ in range(20)}  # each on a connection of its own
         assert answers == {stock.post(rows(1000)).content}
-        assert sum(map(pss, process_tree(served.pid))) < 1.3 * sum(map(pss, process_tree(stock.pid)))
+        assert sum(map(pss, process_tree(served.pid))) < sum(map(pss, process_tree(stock.pid)))
 
 
 def test_a_worker_that_is_killed_is_replaced_at_once(model: Path, tmp_path: Path) -> None:
