@@ -23,13 +23,13 @@ check: $(VENV)/.deploy ## Show what a deployment would change, without changing 
 	ansible-playbook -i "$(INVENTORY)" $(BECOME) $(ARGS) site.yml --check --diff
 
 status: $(VENV)/.deploy ## Show the platform's containers, and how they are
-	ansible mlflow -i "$(INVENTORY)" --become $(BECOME) -a "docker ps --all --filter label=com.docker.compose.project={{ stack_name }}"
+	ansible mlflow -i "$(INVENTORY)" --become $(BECOME) $(ARGS) -a "docker ps --all --filter label=com.docker.compose.project={{ stack_name }}"
 
 logs: $(VENV)/.deploy ## Show the end of a container's log (SERVICE=mlflow)
-	ansible mlflow -i "$(INVENTORY)" --become $(BECOME) -a "docker logs --tail 100 {{ stack_name }}-$(SERVICE)"
+	ansible mlflow -i "$(INVENTORY)" --become $(BECOME) $(ARGS) -a "docker logs --tail 100 {{ stack_name }}-$(SERVICE)"
 
 passwords: $(VENV)/.deploy ## Print who logs in where, with which password
-	ansible-playbook -i "$(INVENTORY)" playbooks/passwords.yml
+	ansible-playbook -i "$(INVENTORY)" $(ARGS) playbooks/passwords.yml
 
 uninstall: $(VENV)/.deploy ## Remove the platform and keep its data (ARGS="-e purge=mlflow-stack" removes that too)
 	ansible-playbook -i "$(INVENTORY)" $(BECOME) $(ARGS) playbooks/uninstall.yml

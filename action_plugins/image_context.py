@@ -41,7 +41,12 @@ def pack(archive: Path, contexts: dict[str, str]) -> None:
     source_files = lookup_loader.get("source_files")
     with tarfile.open(archive, "w") as packed:
         for name, directory in contexts.items():
-            for file in source_files.run([directory]):
+            files = source_files.run([directory])
+            for path in sorted({parent for file in files for parent in Path(name, file["name"]).parents}):
+                member = tarfile.TarInfo(str(path))
+                member.type, member.mode = tarfile.DIRTYPE, 0o755
+                packed.addfile(member)
+            for file in files:
                 source = Path(file["src"])
                 member = tarfile.TarInfo(f"{name}/{file['name']}")
                 member.size, member.mtime = source.stat().st_size, source.stat().st_mtime

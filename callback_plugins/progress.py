@@ -71,7 +71,8 @@ class CallbackModule(Default):  # type: ignore[misc]
         """Say after a while what the task is that still runs, and again after twice that time."""
         self._unwatch()
         elapsed = time.monotonic() - self._task_began
-        self._timer = threading.Timer(max(self.get_option("sign_of_life"), elapsed), self._show_life)
+        patience = max(self.get_option("sign_of_life"), elapsed)
+        self._timer = threading.Timer(patience, self._show_life, [self._last_task_name])
         self._timer.daemon = True
         self._timer.start()
 
@@ -79,9 +80,10 @@ class CallbackModule(Default):  # type: ignore[misc]
         if self._timer:
             self._timer.cancel()
 
-    def _show_life(self) -> None:
-        self._line(f"  … {self._last_task_name} ({clock(time.monotonic() - self._task_began)})")
-        self._watch()
+    def _show_life(self, task_name: str) -> None:
+        if task_name == self._last_task_name:  # else it has ended this very moment
+            self._line(f"  … {task_name} ({clock(time.monotonic() - self._task_began)})")
+            self._watch()
 
     def v2_playbook_on_play_start(self, play: Play) -> None:
         if not self._brief:
@@ -99,13 +101,15 @@ class CallbackModule(Default):  # type: ignore[misc]
     def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
         if not self._brief:
             super().v2_runner_on_ok(result)
-        elif result.task.action in C._ACTION_DEBUG and "msg" in result.result and not result.result.get("changed"):
-            self._display.display(f"\n{result.result['msg']}")
-        elif result.result.get("changed"):
+            return
+        said = result.result.get("msg") if result.task.action in C._ACTION_DEBUG else None
+        if result.result.get("changed"):
             took = time.monotonic() - self._task_began
             duration = f" ({clock(took)})" if took >= 1 else ""
-            self._line(f"  {self.host_label(result)}: {self._last_task_name}{duration}", C.COLOR_CHANGED)
-            self._handle_warnings_and_exception(result)
+            self._line(f"  {self.host_label(result)}: {said or self._last_task_name}{duration}", C.COLOR_CHANGED)
+        elif said is not None:
+            self._display.display(f"\n{said}")
+        self._handle_warnings_and_exception(result)
 
     def v2_runner_item_on_ok(self, result: CallbackTaskResult) -> None:
         if not self._brief:
@@ -135,8 +139,9 @@ class CallbackModule(Default):  # type: ignore[misc]
 
     def v2_playbook_on_stats(self, stats: Any) -> None:  # noqa: ANN401 (a type of the executor's own)
         self._unwatch()
+        self._last_task_name = None
         super().v2_playbook_on_stats(stats)
-        if self._brief and context.CLIARGS.get("check") and not stats.failures:
+        if self._brief and context.CLIARGS.get("check") and not stats.failures and not stats.dark:
             changes = sum(stats.changed.values())
             self._display.display(f"Check mode: nothing was changed, {changes or 'and nothing'} would be.")
         if self._brief:

@@ -89,6 +89,7 @@ def test_all_is_as_it_shall_be(host: Json) -> None:
     result = plan(**host)
 
     assert result["done"]
+    assert result["settled"]
     assert result["obsolete"] == []
     assert result["mounted"] == [result["config"]["path"]]
 
@@ -143,6 +144,7 @@ def test_an_older_configuration_is_obsolete(host: Json) -> None:
 
     assert result["done"]
     assert result["obsolete"] == [old]
+    assert not result["settled"]
 
 
 def test_the_configuration_of_a_namesake_is_not_touched(host: Json) -> None:
@@ -159,3 +161,11 @@ def test_who_worked_last_goes_on(host: Json) -> None:
     host["containers"] = {"stack-ftp": broken, "stack-ftp-previous": before}
 
     assert plan(**host)["succeeded"] == before
+
+
+def test_a_predecessor_is_to_be_tidied_up(host: Json) -> None:
+    host["containers"]["stack-ftp-previous"] = copy.deepcopy(host["containers"]["stack-ftp"])
+
+    result = plan(**host)
+
+    assert (result["done"], result["settled"]) == (True, False)

@@ -50,6 +50,12 @@ def test_a_line_for_what_changes_and_none_for_what_does_not(tmp_path: Path) -> N
     assert "It took 0:0" in output
 
 
+def test_what_check_mode_would_do_is_said(tmp_path: Path) -> None:
+    would = {"name": "Say it", "ansible.builtin.debug": {"msg": "Would start mlflow"}, "changed_when": True}
+
+    assert "  localhost: Would start mlflow\n" in play(tmp_path, would)
+
+
 def test_everything_with_v(tmp_path: Path) -> None:
     output = play(tmp_path, UNCHANGED, LOOP, arguments=("-v",))
 

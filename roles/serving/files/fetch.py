@@ -24,11 +24,17 @@ COPY = re.compile(r"\.?\d+-[0-9a-f]{12}")  # the names that the role gives, and 
 
 
 def fetch(uri: str, target: Path) -> None:
-    """Download the version; the directory appears when all of it is on disk. Raises MlflowException, OSError."""
+    """Download the version; the directory appears when all of it is on disk. Raises MlflowException, OSError.
+
+    Ends the script where this Python cannot load it. A copy that is there was proved, and is not asked.
+    """
     from mlflow.artifacts import download_artifacts  # takes seconds, and most runs have nothing to download
 
     draft = target.with_name(f".{target.name}")
     download_artifacts(uri, dst_path=str(draft))
+    if reason := why_unfit(yaml.safe_load((draft / "MLmodel").read_text()), sys.version_info[:2]):
+        shutil.rmtree(draft)
+        sys.exit(f"{uri} {reason}")
     os.sync()  # a power cut must not leave a whole directory of empty files
     draft.rename(target)
 
@@ -72,9 +78,6 @@ def main() -> None:
     else:
         fetch(uri, target)
         print(f"{uri} is fetched.")
-    reason = why_unfit(yaml.safe_load((target / "MLmodel").read_text()), sys.version_info[:2])
-    if reason:
-        sys.exit(f"{uri} {reason}")
 
 
 if __name__ == "__main__":

@@ -194,11 +194,15 @@ def share_default_experiment_with_new_accounts() -> None:
 def share_default_experiment(store: SqlAlchemyStore, username: str) -> None:
     """Let the account log to the experiment Default, where MLflow's client goes by itself, and change what is there.
 
-    What an administrator has said about the two stays.
+    What an administrator has changed stays; what was deleted comes back when accounts are prepared. Nothing is shared
+    where accounts may do nothing with what is not theirs.
     """
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+    from mlflow.server.auth.config import read_auth_config
 
+    if read_auth_config().default_permission == "NO_PERMISSIONS":
+        return
     try:
         store.create_experiment_permission(DEFAULT_EXPERIMENT, username, "EDIT")
     except MlflowException as error:

@@ -16,14 +16,16 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
+    from uvicorn.supervisors.multiprocess import Process
 
 # Seconds after which a worker that says nothing is replaced. A host that is overloaded for a moment is no reason.
-WORKER_TIMEOUT = 60
+WORKER_TIMEOUT = 30
 
 log = logging.getLogger("uvicorn.error")
 
@@ -63,7 +65,7 @@ def serve(
     """
     import uvicorn
     from uvicorn import _subprocess
-    from uvicorn.supervisors import Multiprocess
+    from uvicorn.supervisors import multiprocess
 
     # Sets up the log, before the app is made. Not "auto": where one of the two is missing, every answer would only be
     # slower, and 40 ms late with several workers.
@@ -88,7 +90,26 @@ def serve(
     # A worker starts with what to do on a signal as in any new process, not with what the supervisor does.
     os.register_at_fork(after_in_child=_reset_signals)
     _subprocess.spawn = multiprocessing.get_context("fork")  # type: ignore[assignment]
-    Multiprocess(config, [config.bind_socket()]).run()
+    multiprocess.Process = _patient(multiprocess.Process)  # type: ignore[misc]
+    multiprocess.Multiprocess(config, [config.bind_socket()]).run()
+
+
+def _patient(process: type[Process]) -> type[Process]:
+    """uvicorn's worker, but who waits for its answer is told at once when it has died.
+
+    The other end of their pipe is open in its siblings, which are forks, so that it does not break.
+    """
+
+    class Patient(process):  # type: ignore[valid-type, misc]
+        def _healthcheck(self, timeout: float) -> bool | None:
+            try:
+                self.parent_conn.send(b"ping")
+                wait([self.parent_conn, self.process.sentinel], timeout)
+                return bool(self.parent_conn.recv()) if self.parent_conn.poll(0) else None
+            except (OSError, EOFError):
+                return None
+
+    return Patient
 
 
 def _reset_signals() -> None:
