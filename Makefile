@@ -52,8 +52,8 @@ lint: $(VENV)/.test ## Check style and types
 	mypy molecule/shared/tests
 
 unit: $(PREPARE) ## Run the unit tests, and those of the artifact store on real FTP servers
-	pytest --numprocesses=2 --dist=loadfile mlflow_ftps
-	pytest --numprocesses=2 --dist=loadfile tests
+	pytest mlflow_ftps
+	pytest tests
 
 default bare: $(PREPARE) ## Deploy to a host made on the spot, and test the platform there
 	set -o pipefail; molecule test -s $@ 2>&1 | sed --unbuffered 's/^/$@: /'

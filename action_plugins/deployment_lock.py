@@ -78,7 +78,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             other = self._other(result, owner)
         if other:
             host = (task_vars or {}).get("inventory_hostname", "The host")
-            result |= {"failed": True, "msg": refusal(host, other)}
+            return {"failed": True, "msg": refusal(host, other)}
         return result
 
     def _lock(self, owner: Holder, options: dict[str, str], task_vars: dict[str, Any] | None) -> dict[str, Any]:

@@ -137,7 +137,10 @@ class Stack:
         return subprocess.Popen(
             ["ansible-playbook", f"--inventory={self.inventory}", *arguments, playbook],  # noqa: S607
             cwd=ROOT,
-            env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "PYTHONUNBUFFERED": "1"} | environment,
+            env=os.environ
+            | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "PYTHONUNBUFFERED": "1"}
+            | {"ANSIBLE_FORCE_COLOR": "false"}  # which molecule sets, and which breaks sentences
+            | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

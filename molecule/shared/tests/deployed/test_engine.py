@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 from stack import PROJECT, ROOT, Stack, changes, wait_until
 
+RECORD = "/etc/ansible/facts.d/mlflow_stack_options.fact"
 TABLE = f"mlflow-stack_{PROJECT}"
 # Ports that are open inside the containers, published or not.
 PORTS = {
@@ -263,6 +264,7 @@ def test_an_engine_that_was_stopped_is_started_as_it_is(stack: Stack) -> None:
     """Issue line B1 of the first hour: it counted as missing, and got options that are for new engines."""
     before, kept = stack.started_at(), stack.run("cat /etc/docker/daemon.json")
     own = '{"log-driver": "json-file"}'
+    stack.run("mv %s /run/record", RECORD)  # as if it was not made by a deployment
     stack.run("systemctl stop docker.socket docker; printf %s > /etc/docker/daemon.json", own)
     try:
         deployment = stack.deploy("--tags=always")
@@ -272,3 +274,4 @@ def test_an_engine_that_was_stopped_is_started_as_it_is(stack: Stack) -> None:
         stack.wait_until_healthy(started_after=before)
     finally:
         stack.run("printf %s > /etc/docker/daemon.json", kept)
+        stack.run("mv /run/record %s", RECORD)
