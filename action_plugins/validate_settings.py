@@ -353,7 +353,7 @@ KINDS: dict[str, Kind] = {
     "jupyter_experiment": LINE,
     "jupyter_start_page": text(
         r"(?!.*\.\.)[A-Za-z0-9_.-]([A-Za-z0-9_ ./-]*[A-Za-z0-9_.-])?",
-        "a path below the user's home, as work/example.ipynb",
+        "a path below the user's home, as wine-quality/example.ipynb",
     ),
     "jupyter_examples_dir": local_directory,
     "jupyter_environment": environment,

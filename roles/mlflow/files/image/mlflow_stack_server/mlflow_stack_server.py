@@ -1,4 +1,4 @@
-"""MLflow's server as this platform runs it: `mlflow server --app-name mlflow-stack`; and what prepares its database.
+"""MLflow's server as this platform runs it, by `mlflow-stack-server`; and what prepares its database.
 
 It is MLflow's basic-auth app with mlflow_ftps' routes, keys from files, an address that tells whether the stores
 answer, 401 for what is no login, 400 for what no database takes, and the experiment Default for every account.
