@@ -345,7 +345,7 @@ def test_in_a_playbook(tmp_path: Path) -> None:
         "jupyter_password cannot be computed: 'b' is undefined. Text with {{ or {% in it is written with the tag",
     ):
         assert part in words
-    assert len({line for line in answer.stdout.splitlines() if line.startswith("        - ")}) == 7
+    assert len({line for line in answer.stdout.splitlines() if line.lstrip().startswith("- ")}) == 7
     assert [path.name for path in (tmp_path / "secrets").iterdir()] == ["ftp_password.txt"]
 
 
