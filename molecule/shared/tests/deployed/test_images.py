@@ -78,8 +78,9 @@ def newest(stack: Stack, repository: str) -> str:
 
 
 def in_base(stack: Stack, command: str) -> str:
-    """Standard output of a shell's command in the image that ours stand on."""
-    return stack.run(f"docker run --rm {newest(stack, 'mlflow-stack/base')} sh -c %s", command)
+    """Standard output of a shell's command on the base image, seen in MLflow's, which adds no packages of Debian's."""
+    image = stack.services()["mlflow"]["Config"]["Image"]
+    return stack.run("docker run --rm --user=root --entrypoint=sh %s -c %s", image, command)
 
 
 def test_models_are_trained_and_served_with_the_same_versions(stack: Stack) -> None:
