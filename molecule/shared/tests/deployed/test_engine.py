@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 from stack import PROJECT, ROOT, Stack, changes, wait_until
 
-RECORD = "/etc/ansible/facts.d/mlflow_stack_options.fact"
+RECORD = "/etc/docker/mlflow-stack/options.json"
 TABLE = f"mlflow-stack_{PROJECT}"
 # Ports that are open inside the containers, published or not.
 PORTS = {
