@@ -156,11 +156,13 @@ class Postgres:
 
     @classmethod
     def make(cls, home: Path) -> Postgres:
-        """A new one, running. Skips the test where PostgreSQL is not installed."""
+        """A new one, running; who may not be root reaches `home`. Skips the test where PostgreSQL is not installed."""
         if not _POSTGRES:
             pytest.skip("PostgreSQL is not installed")
         server = cls(home, free_port())
         home.mkdir()
+        for parent in home.parents[:3]:  # pytest's own, which it closes
+            parent.chmod(0o755)
         if os.getuid() == 0:  # whom PostgreSQL does not serve
             shutil.chown(home, "nobody")
             home.chmod(0o700)

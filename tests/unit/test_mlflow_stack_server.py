@@ -36,10 +36,7 @@ def ftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pyftpdlib]:
 @pytest.fixture(scope="module")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """The database."""
-    directory = tmp_path_factory.mktemp("postgres")
-    for parent in (directory, *directory.parents[:2]):
-        parent.chmod(0o755)
-    server = Postgres.make(directory / "home")
+    server = Postgres.make(tmp_path_factory.mktemp("postgres") / "home")
     yield server
     server.stop()
 

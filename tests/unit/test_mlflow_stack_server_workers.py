@@ -23,10 +23,7 @@ ATTEMPTS = 12  # each on a connection of its own, so that both workers get some
 @pytest.fixture(scope="module")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """The database, which logs each statement."""
-    directory = tmp_path_factory.mktemp("postgres")
-    for parent in (directory, *directory.parents[:2]):
-        parent.chmod(0o755)
-    server = Postgres.make(directory / "home")
+    server = Postgres.make(tmp_path_factory.mktemp("postgres") / "home")
     yield server
     server.stop()
 
