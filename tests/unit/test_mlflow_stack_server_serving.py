@@ -269,6 +269,30 @@ def test_a_worker_that_is_killed_is_replaced_at_once(model: Path, tmp_path: Path
         assert "died" in (tmp_path / "log").read_text()
 
 
+RANDOM_MODEL = """
+import numpy
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+
+class Random(PythonModel):
+    def predict(self, context, model_input, params=None):
+        return numpy.random.randint(1 << 60, size=len(model_input))
+
+set_model(Random())
+"""
+
+
+def test_workers_draw_random_numbers_of_their_own(tmp_path: Path) -> None:
+    """A fork begins with its parent's numbers, and a worker that replaces another would begin with them again."""
+    table = pd.DataFrame([[1.0, 2.0]], columns=COLUMNS)
+    (tmp_path / "random_model.py").write_text(RANDOM_MODEL)
+    code = str(tmp_path / "random_model.py")
+    mlflow.pyfunc.save_model(tmp_path / "model", python_model=code, signature=infer_signature(table, [1]))
+    with ours(tmp_path / "model", tmp_path / "log", workers=2) as served:
+        answers = [served.post(rows(100)).json()["predictions"][0] for _ in range(20)]
+    assert len(set(answers)) == len(answers)
+
+
 THREADED_MODEL = """
 import threading
 from mlflow.models import set_model

@@ -185,6 +185,24 @@ class TestSecrets:
         words = ("carries the deployment mlflow-stack", "authority of another one")
         assert_refused(stack, variables({"stack_secrets_dir": str(tmp_path)}), words=words)
 
+    def test_data_on_an_engine_that_does_not_run_yet(self, stack: Stack, tmp_path: Path) -> None:
+        """As after the system was installed anew beside Docker's old disk: new secrets would not fit its database."""
+        before, secrets, record = stack.started_at(), tmp_path / "secrets", "/etc/ansible/facts.d"
+        stack.run(f"mv {record} /run/facts.d")
+        stack.run("service docker stop")
+        try:
+            refused = stack.deploy(variables({"stack_secrets_dir": str(secrets)}))
+
+            assert refused.returncode != 0
+            assert "carries the deployment mlflow-stack" in words_of(refused)
+            assert str(secrets) in words_of(refused)
+            assert not secrets.exists()
+            assert stack.run(f"ls {record} 2>/dev/null || true") == ""
+        finally:
+            stack.run(f"rm -rf {record} && mv /run/facts.d {record} && service docker start")
+        stack.wait_until_healthy(started_after=before)
+        assert_changes_nothing(stack)
+
     @pytest.mark.parametrize("name", ["authority", "postgres_password", "ftp_password"])
     def test_a_secret_that_is_lost(self, stack: Stack, tmp_path: Path, name: str) -> None:
         secrets = tmp_path / "secrets"

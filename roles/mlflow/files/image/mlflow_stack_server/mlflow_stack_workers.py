@@ -15,6 +15,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -87,8 +88,7 @@ def serve(
     # What is there now stays: collecting garbage must not write to pages that are shared.
     gc.collect()
     gc.freeze()
-    # A worker starts with what to do on a signal as in any new process, not with what the supervisor does.
-    os.register_at_fork(after_in_child=_reset_signals)
+    os.register_at_fork(after_in_child=_begin_anew)
     _subprocess.spawn = multiprocessing.get_context("fork")  # type: ignore[assignment]
     multiprocess.Process = _patient(multiprocess.Process)  # type: ignore[misc]
     multiprocess.Multiprocess(config, [config.bind_socket()]).run()
@@ -112,6 +112,9 @@ def _patient(process: type[Process]) -> type[Process]:
     return Patient
 
 
-def _reset_signals() -> None:
+def _begin_anew() -> None:
+    """What a new process would have of its own: what to do on a signal, and numpy's random numbers (Python sees to its)."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed()
