@@ -56,10 +56,6 @@ options:
     description: Registry that stands in for docker.io and quay.io.
     type: str
     default: ""
-  engine:
-    description: Version of the engine, empty if there is none yet.
-    type: str
-    default: ""
   containers:
     description: The engine's containers, as it lists them, by name.
     type: dict
@@ -83,7 +79,7 @@ _raw:
   description:
     - Of what shall be, the complete C(definition), its C(networks) as Docker names them, C(mounts), C(volumes) that it
       names, C(labels) and C(config), that is the C(path) of its directory and its C(listing), as M(config_files_info)
-      gives it; whether it C(is_task), which runs to its end.
+      gives it; the C(health_command) that its health check runs; whether it C(is_task), which runs to its end.
     - Of what there is, whether the configuration is C(written), and when it C(changed) last, in seconds since 1970;
       whether a container is C(done), that is right and at work, or right and C(awaited); what is C(mounted) as its
       configuration, the name of its C(previous) container, and the one that has worked last, C(succeeded).
@@ -107,25 +103,20 @@ COMMON: Json = {
     "labels": {},
 }
 
-# While it starts, an engine that can (25 and newer) asks for its health this often.
-START_INTERVAL = "2s"
-START_INTERVAL_SINCE = 25
 
-
-def knows_start_interval(engine: str) -> bool:
-    """Whether an engine of a version, as in 26.1.5+dfsg1, knows the start interval of a health check."""
-    major = re.match(r"\d+", engine)
-    return major is not None and int(major.group()) >= START_INTERVAL_SINCE
-
-
-def completed(service: str, project: str, definition: Json, engine: str) -> Json:
+def completed(service: str, project: str, definition: Json) -> Json:
     """The whole definition, but for its image and the mount of its configuration."""
     given = {key: value for key, value in definition.items() if key not in ("build", "configs")}
     names = {"container_name": f"{project}-{service}", "hostname": service}
-    whole = COMMON | names | given
-    if "healthcheck" in whole and knows_start_interval(engine):
-        whole["healthcheck"] = {"start_interval": START_INTERVAL} | whole["healthcheck"]
-    return whole
+    return COMMON | names | given
+
+
+def health_command(definition: Json) -> list[str]:
+    """What its health check runs in the container; nothing if it has none."""
+    test = definition.get("healthcheck", {}).get("test", [])
+    if isinstance(test, str):
+        test = ["CMD-SHELL", test]
+    return ["/bin/sh", "-c", *test[1:]] if test[:1] == ["CMD-SHELL"] else list(test[1:])
 
 
 def mounts(definition: Json, configs: list[dict[str, str]], directory: str) -> list[str]:
@@ -153,7 +144,7 @@ def works(container: Json, definition: Json) -> bool:
     if definition["restart"] == "no":
         good = r"Exited \(0\)"
     else:
-        good = r"Up .*\(healthy\)" if "healthcheck" in definition else "Up "
+        good = r"Up .*\(healthy\)" if health_command(definition) else "Up "
     return bool(re.match(good, container.get("Status", "")))
 
 
@@ -229,7 +220,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         image = lookup_loader.get("image_reference").run(
             [given["image"]], build=given.get("build", {}), registry=self.get_option("registry")
         )[0]
-        definition = completed(service, project, given, self.get_option("engine"))
+        definition = completed(service, project, given)
         definition |= {"image": image, "group_add": [str(gid)]}
         networks = [self.get_option("networks")[name] for name in definition["networks"]]
         mounted_at = mounts(definition, given.get("configs", []), config["path"])
@@ -244,6 +235,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             "mounts": mounted_at,
             "volumes": [volume.split(":")[0] for volume in definition["volumes"] if volume[0] not in "/."],
             "labels": labels(service, project, [definition, mounted_at, networks]),
+            "health_command": health_command(definition),
             "is_task": definition["restart"] == "no",
             "previous": f"{name}-previous",
             "works": at_work,

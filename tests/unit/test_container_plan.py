@@ -30,7 +30,6 @@ def plan(**options: object) -> Json:
         "secrets_gid": 64720,
         "config_root": "/etc/stack",
         "networks": {"default": "stack", "stores": "stack_stores"},
-        "engine": "26.1.5+dfsg1",
         "containers": {},
         "found": [],
     }
@@ -73,10 +72,20 @@ def test_a_definition_is_completed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "known"), [("26.1.5+dfsg1", True), ("25.0.0", True), ("20.10.24", False), ("", False)]
+    ("test", "command"),
+    [
+        (["CMD", "pg_isready", "--quiet"], ["pg_isready", "--quiet"]),
+        (["CMD-SHELL", "curl localhost || exit 1"], ["/bin/sh", "-c", "curl localhost || exit 1"]),
+        ("curl localhost", ["/bin/sh", "-c", "curl localhost"]),
+        (["NONE"], []),
+    ],
 )
-def test_a_start_interval_where_the_engine_knows_it(engine: str, known: bool) -> None:
-    assert ("start_interval" in plan(engine=engine)["definition"]["healthcheck"]) == known
+def test_what_is_asked_while_it_starts(test: list[str] | str, command: list[str]) -> None:
+    assert plan(definition=DEFINITION | {"healthcheck": {"test": test}})["health_command"] == command
+
+
+def test_no_health_check() -> None:
+    assert plan(definition={"image": "ftp:1"})["health_command"] == []
 
 
 def test_nothing_is_there_yet() -> None:

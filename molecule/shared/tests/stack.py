@@ -21,8 +21,8 @@ PROJECT = "mlflow-stack"
 
 # Sends one request from the host, which is where the services listen. The host has Python, but not always curl.
 CLIENT = """
-import json, ssl, sys, urllib.error, urllib.request
-method, url, headers, body = json.loads(sys.argv[1])
+import base64, json, ssl, sys, urllib.error, urllib.request
+method, url, headers, body = json.loads(base64.b64decode(sys.argv[1]))
 request = urllib.request.Request(url, body and body.encode(), headers, method=method)
 try:
     answer = urllib.request.urlopen(request, timeout=60, context=ssl._create_unverified_context())
@@ -101,13 +101,13 @@ class Stack:
     ) -> Answer:
         """Send a request from the host; `account` is USER:PASSWORD, `body` is sent as JSON.
 
-        Not as root: sudo would write what is sent, with its passwords, to the log of the host.
+        Neither as root nor in plain text: sudo and Ansible write what is run, with passwords in it, to the log of the host.
         """
         sent = {"Content-Type": "application/json"} | (headers or {})
         if account:
             sent["Authorization"] = "Basic " + base64.b64encode(account.encode()).decode()
-        question = json.dumps([method, url, sent, body and json.dumps(body)])
-        return Answer(*json.loads(self.host.check_output("python3 -c %s %s", CLIENT, question)))
+        question = base64.b64encode(json.dumps([method, url, sent, body and json.dumps(body)]).encode())
+        return Answer(*json.loads(self.host.check_output("python3 -c %s %s", CLIENT, question.decode())))
 
     def wait_until_healthy(self, started_after: dict[str, str] | None = None, seconds: float = 180) -> None:
         """Return when all services are healthy, each started anew if `started_after` says when it last had."""
