@@ -101,7 +101,7 @@ class Stack:
     ) -> Answer:
         """Send a request from the host; `account` is USER:PASSWORD, `body` is sent as JSON.
 
-        Neither as root nor in plain text: sudo and Ansible write what is run, with passwords in it, to the log of the host.
+        Neither as root nor in plain text: sudo and Ansible write what is run to the log of the host, with passwords.
         """
         sent = {"Content-Type": "application/json"} | (headers or {})
         if account:

@@ -113,7 +113,7 @@ def _patient(process: type[Process]) -> type[Process]:
 
 
 def _begin_anew() -> None:
-    """What a new process would have of its own: what to do on a signal, and numpy's random numbers (Python sees to its)."""
+    """What a new process would have of its own: what to do on a signal, and numpy's random numbers, as Python's are."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if numpy := sys.modules.get("numpy"):
