@@ -52,8 +52,8 @@ lint: $(VENV)/.test ## Check style and types
 	mypy molecule/shared/tests
 
 unit: $(PREPARE) ## Run the unit tests, and those of the artifact store on real FTP servers
-	pytest mlflow_ftps
-	pytest tests
+	pytest --numprocesses=auto --dist=loadfile mlflow_ftps
+	pytest --numprocesses=auto --dist=loadfile tests
 
 default bare: $(PREPARE) ## Deploy to a host made on the spot, and test the platform there
 	set -o pipefail; molecule test -s $@ 2>&1 | sed --unbuffered 's/^/$@: /'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -161,8 +162,8 @@ class Postgres:
             pytest.skip("PostgreSQL is not installed")
         server = cls(home, free_port())
         home.mkdir()
-        for parent in home.parents[:3]:  # pytest's own, which it closes
-            parent.chmod(0o755)
+        for parent in itertools.takewhile(lambda path: not path.stat().st_mode & 0o001, home.parents):
+            parent.chmod(0o755)  # pytest's own, which it closes
         if os.getuid() == 0:  # whom PostgreSQL does not serve
             shutil.chown(home, "nobody")
             home.chmod(0o700)
