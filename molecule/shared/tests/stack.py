@@ -30,6 +30,12 @@ except urllib.error.HTTPError as error:
     answer = error
 print(json.dumps([answer.status, answer.read().decode(errors="replace")]))
 """
+# Runs a program that comes with its arguments.
+PROGRAM = """
+import base64, json, sys
+program, *sys.argv[1:] = json.loads(base64.b64decode(sys.argv[1]))
+exec(program)
+"""
 
 
 class Answer(NamedTuple):
@@ -93,8 +99,12 @@ class Stack:
         return self.run(f"docker exec {PROJECT}-{service}{placeholders}", *arguments)
 
     def python(self, program: str, *arguments: str) -> Any:  # noqa: ANN401 (as the program decides)
-        """What a Python program prints last, as JSON, when run in Jupyter's container like a notebook."""
-        return json.loads(self.execute("jupyter", "python", "-c", program, *arguments).splitlines()[-1])
+        """What a Python program prints last, as JSON, when run in Jupyter's container like a notebook.
+
+        Not in plain text, as in `request`.
+        """
+        encoded = base64.b64encode(json.dumps([program, *arguments]).encode()).decode()
+        return json.loads(self.execute("jupyter", "python", "-c", PROGRAM, encoded).splitlines()[-1])
 
     def request(
         self, method: str, url: str, *, account: str = "", body: object = None, headers: dict[str, str] | None = None

@@ -187,19 +187,19 @@ class TestSecrets:
 
     def test_data_on_an_engine_that_does_not_run_yet(self, stack: Stack, tmp_path: Path) -> None:
         """As after the system was installed anew beside Docker's old disk: new secrets would not fit its database."""
-        before, secrets, record = stack.started_at(), tmp_path / "secrets", "/etc/ansible/facts.d"
-        stack.run(f"mv {record} /run/facts.d")
-        stack.run("service docker stop")
+        before, secrets = stack.started_at(), tmp_path / "secrets"
+        system = "/etc/mlflow-stack /etc/ansible/facts.d"
+        stack.run(f"service docker stop && mkdir /etc/old && mv {system} /etc/old")  # a rename: no ctime changes
         try:
             refused = stack.deploy(variables({"stack_secrets_dir": str(secrets)}))
 
             assert refused.returncode != 0
             assert "carries the deployment mlflow-stack" in words_of(refused)
             assert str(secrets) in words_of(refused)
-            assert not secrets.exists()
-            assert stack.run(f"ls {record} 2>/dev/null || true") == ""
+            assert not secrets.exists()  # nothing was generated
         finally:
-            stack.run(f"rm -rf {record} && mv /run/facts.d {record} && service docker start")
+            stack.run(f"service docker stop; rm -rf {system}; mv /etc/old/mlflow-stack /etc")
+            stack.run("mv /etc/old/facts.d /etc/ansible; rmdir /etc/old; service docker start")
         stack.wait_until_healthy(started_after=before)
         assert_changes_nothing(stack)
 
