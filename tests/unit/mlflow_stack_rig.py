@@ -162,9 +162,9 @@ class Postgres:
             pytest.skip("PostgreSQL is not installed")
         server = cls(home, free_port())
         home.mkdir()
-        for parent in itertools.takewhile(lambda path: not path.stat().st_mode & 0o001, home.parents):
-            parent.chmod(0o755)  # pytest's own, which it closes
         if os.getuid() == 0:  # whom PostgreSQL does not serve
+            for parent in itertools.takewhile(lambda path: not path.stat().st_mode & 0o001, home.parents):
+                parent.chmod(0o755)  # pytest's own, which it closes
             shutil.chown(home, "nobody")
             home.chmod(0o700)
         server._run("initdb", "--auth=trust", "--username=postgres", "--no-sync", "--pgdata", str(home / "data"))

@@ -76,7 +76,7 @@ class TestSecondDeployment:
 
     def test_both_run(self, stack: Stack, second: str) -> None:
         started = stack.started_at()
-        assert "second-mlflow" in stack.run("docker ps --filter health=healthy")
+        wait_until(lambda: "second-mlflow" in stack.run("docker ps --filter health=healthy"), seconds=30)
 
         stack.run("docker restart $(docker ps --quiet --filter label=com.docker.compose.project=mlflow-stack)")
 
