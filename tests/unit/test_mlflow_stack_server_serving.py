@@ -269,6 +269,15 @@ def test_a_worker_that_is_killed_is_replaced_at_once(model: Path, tmp_path: Path
         assert "died" in (tmp_path / "log").read_text()
 
 
+def model_of_code(directory: Path, code: str) -> Path:
+    """The directory of a model that is a program."""
+    program = directory / "program.py"
+    program.write_text(code)
+    table = pd.DataFrame([[1.0, 2.0]], columns=COLUMNS)
+    mlflow.pyfunc.save_model(directory / "model", python_model=str(program), signature=infer_signature(table, [1]))
+    return directory / "model"
+
+
 RANDOM_MODEL = """
 import numpy
 from mlflow.models import set_model
@@ -284,11 +293,7 @@ set_model(Random())
 
 def test_workers_draw_random_numbers_of_their_own(tmp_path: Path) -> None:
     """A fork begins with its parent's numbers, and a worker that replaces another would begin with them again."""
-    table = pd.DataFrame([[1.0, 2.0]], columns=COLUMNS)
-    (tmp_path / "random_model.py").write_text(RANDOM_MODEL)
-    code = str(tmp_path / "random_model.py")
-    mlflow.pyfunc.save_model(tmp_path / "model", python_model=code, signature=infer_signature(table, [1]))
-    with ours(tmp_path / "model", tmp_path / "log", workers=2) as served:
+    with ours(model_of_code(tmp_path, RANDOM_MODEL), tmp_path / "log", workers=2) as served:
         answers = [served.post(rows(100)).json()["predictions"][0] for _ in range(20)]
     assert len(set(answers)) == len(answers)
 
@@ -311,11 +316,7 @@ set_model(Threaded())
 
 def test_a_model_that_has_started_threads_is_served_by_the_process_that_has_them(tmp_path: Path) -> None:
     """Issue line B7: a thread does not come along into a worker that is forked."""
-    table = pd.DataFrame([[1.0, 2.0]], columns=COLUMNS)
-    (tmp_path / "threaded.py").write_text(THREADED_MODEL)
-    code = str(tmp_path / "threaded.py")
-    mlflow.pyfunc.save_model(tmp_path / "model", python_model=code, signature=infer_signature(table, [1]))
-    with ours(tmp_path / "model", tmp_path / "log", workers=2) as served:
+    with ours(model_of_code(tmp_path, THREADED_MODEL), tmp_path / "log", workers=2) as served:
         assert process_tree(served.pid) == [served.pid]
         assert served.post(rows(100)).json()["predictions"][0] == 1
         assert "it is served by one worker" in (tmp_path / "log").read_text()
