@@ -79,7 +79,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if other:
             host = (task_vars or {}).get("inventory_hostname", "The host")
             return {"failed": True, "msg": refusal(host, other)}
-        return result
+        # Checksums of secrets are among what was found. A failure is shown.
+        return result if result.get("failed") else result | {"_ansible_no_log": True}
 
     def _lock(self, owner: Holder, options: dict[str, str], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         arguments = {**self._task.args, "owner": owner, **options}

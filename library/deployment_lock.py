@@ -11,6 +11,7 @@ description:
   - A lock that another run holds is refused. One whose run has ended without giving it back is told apart where it
     came from the same control node, and taken over; others are broken with O(break_lock).
   - The lock lies in C(/run), which a restart of the host empties. In check mode nothing is locked.
+  - Can look at all that a deployment wants to know, once nobody else can change it any more.
 options:
   state:
     description: V(present) takes the lock, V(absent) gives it back. Taking it twice in a run changes nothing.
@@ -29,6 +30,22 @@ options:
     description: The file.
     type: path
     default: /run/mlflow-stack.lock
+  look:
+    description: What to look at; without it, at nothing.
+    type: dict
+    suboptions:
+      config_root:
+        description: Directory of the configurations.
+        type: path
+        required: true
+      table:
+        description: Name of the firewall's table, as M(nft_table) takes it.
+        type: str
+        required: true
+      table_file:
+        description: Its file.
+        type: path
+        required: true
   owner:
     description: Who asks; the action plugin of the same name fills it in.
     type: dict
@@ -50,6 +67,11 @@ EXAMPLES = r"""
 - name: Let no other deployment in
   deployment_lock:
     what: site.yml
+    look:
+      config_root: /etc/mlflow-stack
+      table: mlflow-stack_mlflow-stack
+      table_file: /etc/docker/mlflow-stack/mlflow-stack.nft
+  register: deployment_found
 """
 
 RETURN = r"""
@@ -57,10 +79,32 @@ holder:
   description: Who holds the lock now; null when nobody does.
   returned: always
   type: dict
-others_ended:
-  description: When another run last gave the lock back or lost it, in seconds since 1970; 0 if none did.
-  returned: always
-  type: float
+records:
+  description: What deployments have written down on the host, by the names of the local facts.
+  returned: with O(look)
+  type: dict
+files:
+  description: >-
+    Of each directory and file of the configurations the C(path), C(mode), C(uid), C(gid), C(ctime), whether it is a
+    directory (C(isdir)), and of files the C(checksum) (SHA-256).
+  returned: with O(look)
+  type: list
+  elements: dict
+settings:
+  description: The host's own certificate authorities and settings of pip, C(path) and C(checksum).
+  returned: with O(look)
+  type: list
+  elements: dict
+firewall:
+  description: What the table's file says, if neither that nor the kernel's table was changed since; else empty.
+  returned: with O(look)
+  type: str
+docker:
+  description: >-
+    Whether the engine is C(running), if not a C(message) why; its C(root) directory, and C(containers), C(images),
+    C(networks) and C(volumes) as its API lists them.
+  returned: with O(look)
+  type: dict
 """
 
 import contextlib
@@ -68,9 +112,14 @@ import fcntl
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
+
+if TYPE_CHECKING:
+    from host_look import look
+else:
+    from ansible.module_utils.host_look import look
 
 Holder = dict[str, Any]
 
@@ -84,11 +133,6 @@ def read(path: Path) -> Holder | None:
     except ValueError:
         holder = None
     return holder if isinstance(holder, dict) and "id" in holder else {"id": "unknown"}
-
-
-def ended(path: Path) -> Path:
-    """The file whose time says when a run last gave the lock back or lost it."""
-    return path.with_name(f"{path.name}.ended")
 
 
 @contextlib.contextmanager
@@ -105,8 +149,6 @@ def take(path: Path, owner: Holder, break_lock: str) -> Holder:
         holder = read(path)
         if holder and holder["id"] != break_lock:
             return holder
-        if holder and holder["id"] != owner["id"]:
-            ended(path).touch()
         draft = path.with_name(f"{path.name}.draft")
         draft.write_text(json.dumps(owner))
         draft.replace(path)  # whole or not at all
@@ -120,8 +162,12 @@ def give_back(path: Path, owner: Holder) -> Holder | None:
         if holder is None or holder["id"] != owner["id"]:
             return holder
         path.unlink()
-        ended(path).touch()
         return None
+
+
+def look_at(wanted: dict[str, str] | None) -> dict[str, Any]:
+    """What there is of what is wanted. Raises OSError."""
+    return look(Path(wanted["config_root"]), wanted["table"], Path(wanted["table_file"])) if wanted else {}
 
 
 def main() -> None:
@@ -132,6 +178,14 @@ def main() -> None:
             "what": {"type": "str", "default": "a deployment"},
             "break_lock": {"type": "str", "default": ""},
             "path": {"type": "path", "default": "/run/mlflow-stack.lock"},
+            "look": {
+                "type": "dict",
+                "options": {
+                    "config_root": {"type": "path", "required": True},
+                    "table": {"type": "str", "required": True},
+                    "table_file": {"type": "path", "required": True},
+                },
+            },
             "owner": {"type": "dict", "required": True},
         },
         supports_check_mode=True,
@@ -147,8 +201,11 @@ def main() -> None:
             holder = give_back(path, owner)
     except OSError as error:
         module.fail_json(msg=f"The lock {path} cannot be kept: {error}.")
-    last = ended(path).stat().st_mtime if ended(path).exists() else 0.0
-    module.exit_json(changed=False, holder=holder, others_ended=last)
+    try:
+        found = look_at(parameters["look"]) if module.check_mode or (holder and holder["id"] == owner["id"]) else {}
+    except OSError as error:
+        module.fail_json(msg=f"The host cannot be looked at: {error}.")
+    module.exit_json(changed=False, holder=holder, **found)
 
 
 if __name__ == "__main__":

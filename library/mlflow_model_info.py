@@ -149,23 +149,11 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 def look_up(mlflow: Mlflow, name: str, alias: str | None, version_tags: Mapping[str, str]) -> dict[str, Any]:
     """What the module returns. Raises MlflowError."""
     model = mlflow.registered_model(name)
-    aliases = dict(model.aliases) if model else {}
-    latest = model.latest if model else None
-    number = aliases.get(alias) if alias else None
-    if number is None:
-        version = None
-    elif latest and latest.version == number:
-        version = latest
-    else:
-        version = mlflow.version(name, number)
     return {
         "exists": model is not None,
-        "aliases": aliases,
-        "latest_version": latest and latest.version,
-        "version": version and version.version,
-        "source": version and version.source,
-        "run_id": version and version.run_id,
-        "tags": dict(version.tags) if version else {},
+        "aliases": dict(model.aliases) if model else {},
+        "latest_version": model.latest.version if model and model.latest else None,
+        **mlflow.aliased(model, alias),
         "tagged_versions": [tagged.version for tagged in mlflow.versions(name, tags=version_tags)]
         if version_tags
         else [],

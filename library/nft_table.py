@@ -59,38 +59,21 @@ RETURN = r"""
 
 import os
 import re
-import subprocess
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ansible.module_utils.basic import AnsibleModule
 
-ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
-
-
-class NftError(Exception):
-    """nft is missing, or refuses; the message says which."""
+if TYPE_CHECKING:
+    from nftables import NftError, listing, run, sealed
+else:
+    from ansible.module_utils.nftables import NftError, listing, run, sealed
 
 
 def document(name: str, rules: str) -> str:
     """What the file says: the table is made anew, in one transaction, whatever was there."""
     return f"table inet {name}\ndelete table inet {name}\ntable inet {name} {{\n{rules.rstrip()}\n}}\n"
-
-
-def run(*command: str, text: str | None = None) -> str:
-    """Standard output of a command that reads `text`. Raises NftError."""
-    try:
-        return subprocess.run(command, input=text, capture_output=True, text=True, check=True, env=ENVIRONMENT).stdout
-    except FileNotFoundError:
-        raise NftError(f"{command[0]} is not there: install the package nftables") from None
-    except subprocess.CalledProcessError as error:
-        raise NftError(error.stderr.strip() or f"{command[0]} ended with {error.returncode}") from None
-
-
-def listing(name: str) -> str:
-    """The kernel's table as nft prints it; empty if there is none. Raises NftError."""
-    tables = run("nft", "list", "tables", "inet").splitlines()
-    return run("nft", "list", "table", "inet", name) if f"table inet {name}" in tables else ""
 
 
 def listing_of(text: str, name: str) -> str:
@@ -124,14 +107,15 @@ def keep(name: str, path: Path, rules: str, check_mode: bool) -> tuple[bool, lis
 
     Raises NftError and OSError.
     """
-    wanted = document(name, rules)
+    text = document(name, rules)
     found = path.read_text() if path.is_file() else ""
     try:
-        expected, loaded = listing_of(wanted, name), listing(name)
+        expected, loaded = listing_of(text, name), listing(name)
     except NftError:
         if not check_mode:
             raise
-        expected, loaded = wanted, ""  # a first deployment installs nft
+        expected, loaded = text, ""  # a first deployment installs nft
+    wanted = sealed(text, expected)
     if (found, loaded) != (wanted, expected) and not check_mode:
         write(path, wanted)  # before the kernel has it: a run that ends in between is healed at boot too
         run("nft", "-f", str(path))

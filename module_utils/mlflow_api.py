@@ -341,6 +341,10 @@ class Mlflow:
             ),
         )
 
+    def ask_version(self) -> None:
+        """The cheapest question that only somebody who may log in gets an answer to."""
+        self.http.send("GET", f"{self.base}/version")
+
     # Registered models
 
     def registered_model(self, name: str) -> RegisteredModel | None:
@@ -351,6 +355,20 @@ class Mlflow:
                 return None
             raise
         return RegisteredModel.of(answer["registered_model"])
+
+    def aliased(self, model: RegisteredModel | None, alias: str | None) -> dict[str, Any]:
+        """The version that an alias of the model points to, as modules return it; without one all is None."""
+        number = model.aliases.get(alias) if model and alias else None
+        version = None
+        if model and number is not None:
+            newest = model.latest if model.latest and model.latest.version == number else None
+            version = newest or self.version(model.name, number)
+        return {
+            "version": version and version.version,
+            "source": version and version.source,
+            "run_id": version and version.run_id,
+            "tags": dict(version.tags) if version else {},
+        }
 
     def create_registered_model(self, name: str) -> None:
         self._call("POST", "registered-models/create", {"name": name}, repeatable=False)

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import config_files
-import config_files_info
 import pytest
 from ansible.module_utils import basic
+from ansible.module_utils.host_look import configurations
 from ansible.module_utils.testing import patch_module_args
 from lookups import lookup
 
@@ -333,23 +333,18 @@ def described(service: Path, files: list[dict[str, object]], *secrets: dict[str,
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the files are root's")
-def test_the_listing_tells_how_it_will_be(run: Run, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """In the words of config_files_info: nobody but that needs to run on the host to see that all is well."""
+def test_the_listing_tells_how_it_will_be(run: Run, directory: Path) -> None:
+    """In the words of the look at a host: nothing but that needs to run on the host to see that all is well."""
     wanted = described(directory.parent, [SETTINGS], NETRC)
     run(path=wanted["path"], files=[SETTINGS], secrets=[NETRC])
-    arguments = {"path": str(directory.parent.parent)}
-    with patch_module_args(arguments), pytest.raises(SystemExit):
-        config_files_info.main()
-    found = json.loads(capsys.readouterr().out)["files"]
+    found = list(configurations(directory.parent.parent))
     keys = ("path", "mode", "uid", "gid", "checksum")
     assert [{key: entry[key] for key in keys if key in entry} for entry in found] == wanted["listing"]
     assert len(found) == 4
 
 
-def test_what_does_not_exist_has_no_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with patch_module_args({"path": str(tmp_path / "none")}), pytest.raises(SystemExit):
-        config_files_info.main()
-    assert json.loads(capsys.readouterr().out)["files"] == []
+def test_what_does_not_exist_has_no_files(tmp_path: Path) -> None:
+    assert list(configurations(tmp_path / "none")) == []
 
 
 @pytest.mark.parametrize(

@@ -270,7 +270,7 @@ class TestLock:
         assert self.run(path, capsys, "a") == {"id": "a", "what": "site.yml"}  # again in the same run
         assert self.run(path, capsys, "b", state="absent") == {"id": "a", "what": "site.yml"}
         assert self.run(path, capsys, "a", state="absent") is None
-        assert {file.name for file in path.parent.iterdir()} == {"lock.guard", "lock.ended"}
+        assert {file.name for file in path.parent.iterdir()} == {"lock.guard"}
 
     def test_the_lock_that_is_named_is_broken(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.run(path, capsys, "a")

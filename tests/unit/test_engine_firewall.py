@@ -9,16 +9,17 @@ from typing import Any
 
 import nft_table
 import pytest
+from ansible.module_utils import nftables
 from ansible.module_utils.testing import patch_module_args
 
 Run = Callable[..., dict[str, Any]]
-# Keeps one table in a file; whatever it is told of it, it prints another way, as nft does.
+# Keeps one table in a file; whatever it is told of it, it prints another way and without comments, as nft does.
 NFT = """#!/bin/sh
 case "$*" in
     "list tables inet") [ ! -e "$KERNEL" ] || echo "table inet ours" ;;
     "list table inet ours") tr -s ' ' < "$KERNEL" ;;
     "delete table inet ours") rm "$KERNEL" ;;
-    "-f "*) text=$(cat "$2")
+    "-f "*) text=$(grep -v '^#' "$2")
             case "$text" in *nonsense*) echo "syntax error" >&2; exit 1;; esac
             echo "$text" > "$KERNEL" ;;
 esac
@@ -32,7 +33,7 @@ shift; KERNEL=$(mktemp) "$@"
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A host without nft."""
     environment = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "KERNEL": f"{tmp_path}/kernel"}
-    monkeypatch.setattr(nft_table, "ENVIRONMENT", {**environment, "PATH": f"{tmp_path}/bin"})
+    monkeypatch.setattr(nftables, "ENVIRONMENT", {**environment, "PATH": f"{tmp_path}/bin"})
     return tmp_path
 
 
@@ -43,7 +44,7 @@ def nft(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, program in {"nft": NFT, "unshare": UNSHARE}.items():
         (host / "bin" / name).write_text(program)
         (host / "bin" / name).chmod(0o755)
-    monkeypatch.setitem(nft_table.ENVIRONMENT, "PATH", f"{host}/bin:/usr/bin:/bin")
+    monkeypatch.setitem(nftables.ENVIRONMENT, "PATH", f"{host}/bin:/usr/bin:/bin")
 
 
 @pytest.fixture
@@ -67,6 +68,25 @@ def test_it_is_in_the_file_and_in_the_kernel_and_stays(run: Run, host: Path) -> 
     assert "drop  everything" in (host / "nft.d/ours.nft").read_text()
     assert "drop  everything" in (host / "kernel").read_text()
     assert not run(rules="drop  everything")["changed"]
+
+
+@pytest.mark.usefixtures("nft")
+def test_a_look_at_it_tells_what_is_there_unchanged(run: Run, host: Path) -> None:
+    """Issue line B5 of the first hour: the module runs only where a look shows that it has something to do."""
+    file = host / "nft.d/ours.nft"
+    assert nftables.unchanged("ours", file) == ""
+
+    run(rules="drop  everything")
+    assert "drop  everything" in nftables.unchanged("ours", file)
+
+    loaded, written = (host / "kernel").read_text(), file.read_text()
+    (host / "kernel").write_text(loaded.replace("drop", "accept"))
+    assert nftables.unchanged("ours", file) == ""
+    (host / "kernel").write_text(loaded)
+    file.write_text(written.replace("everything", "nothing"))
+    assert nftables.unchanged("ours", file) == ""
+    file.write_bytes(b"\xff")
+    assert nftables.unchanged("ours", file) == ""
 
 
 @pytest.mark.usefixtures("nft")

@@ -1,4 +1,4 @@
-"""mlflow_model and mlflow_model_info against a real MLflow: register, prove, promote, remove, look up."""
+"""mlflow_model, mlflow_model_info and mlflow_info against a real MLflow: register, prove, promote, remove, look up."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import sys
 import time
 from pathlib import Path
 from threading import Timer
-from typing import Any
+from typing import Any, ClassVar
 
 import mlflow
+import mlflow_info
 import mlflow_model
 import mlflow_model_info
 import pandas as pd
@@ -694,10 +695,54 @@ def test_a_run_that_changes_nothing_takes_two_requests(
     assert len(requests_sent) == 2
 
 
+class TestInfo:
+    """mlflow_info, one look at all that a deployment asks."""
+
+    JUPYTER: ClassVar = {"username": USERNAME, "password": PASSWORD}
+
+    def test_who_is_refused(self, run: Run, name: str) -> None:
+        """Issue line A6 of the first hour: somebody has changed a shared password."""
+        logins = [self.JUPYTER, {"username": "changed", "password": "as it was"}]
+        result = run(mlflow_info, logins=logins, aliases=[[name, "champion"]])
+        assert result["refused"] == ["changed"]
+        nothing: dict[str, Any] = {"version": None, "source": None, "run_id": None, "tags": {}}
+        assert result["aliases"] == [{"model": name, "alias": "champion", **nothing}]
+        assert "as it was" not in json.dumps(result)
+
+    def test_a_name_that_is_in_an_alias_s_answer(self, run: Run, models: Models, champion: str) -> None:
+        """What Ansible hides is the passwords, not what looks like a user."""
+        run(mlflow_model, name=champion, version=1, alias="champion")
+        logins = [{"username": "models", "password": "of nobody"}]
+        result = run(mlflow_info, logins=logins, aliases=[[champion, "champion"]])
+        assert result["refused"] == ["models"]
+        assert result["aliases"][0]["source"] == models.doubler
+
+    def test_what_aliases_point_to(self, run: Run, models: Models, champion: str) -> None:
+        run(mlflow_model, name=champion, version=1, alias="champion")
+        (found,) = run(mlflow_info, aliases=[[champion, "champion"]])["aliases"]
+        alone = run(mlflow_model_info, name=champion, alias="champion")
+        assert found.pop("model") == champion
+        assert found.pop("alias") == "champion"
+        assert found == {key: alone[key] for key in found}
+        assert (found["version"], found["source"]) == (1, models.doubler)
+
+    def test_a_reader_who_is_refused(self, run: Run, champion: str) -> None:
+        """That is no error: the next task makes the accounts right, and others ask once more."""
+        result = run(mlflow_info, password="not the password", logins=[self.JUPYTER], aliases=[[champion, "champion"]])
+        assert (result["refused"], result["aliases"]) == ([], None)
+
+    def test_a_server_that_is_away(self, run: Run) -> None:
+        url = f"http://127.0.0.1:{free_port()}"
+        result = run(mlflow_info, tracking_uri=url, timeout=0.1, logins=[self.JUPYTER])
+        assert (result["failed"], result["status"]) == (True, None)
+        assert "Connection refused" in result["msg"]
+
+
 # Documentation, and the way that Ansible takes
 
 
-MODULES = pytest.mark.parametrize("module", [mlflow_model, mlflow_model_info], ids=lambda module: module.__name__)
+ALL = [mlflow_model, mlflow_model_info, mlflow_info]
+MODULES = pytest.mark.parametrize("module", ALL, ids=lambda module: module.__name__)
 
 
 def documented(options: dict[str, Any]) -> dict[str, Any]:
@@ -736,8 +781,9 @@ def test_the_examples_are_tasks_with_options_that_exist(module: Any) -> None:  #
 
 @MODULES
 def test_the_documented_results_are_those_of_the_module(module: Any, run: Run, champion: str, peer: Peer) -> None:  # noqa: ANN401
+    named = {} if module is mlflow_info else {"name": champion, "alias": "champion"}
     test = {"smoke_test": smoke_test(peer.says(right()))} if module is mlflow_model else {}
-    result = run(module, name=champion, alias="champion", **test)
+    result = run(module, **named, **test)
     results = yaml.safe_load(module.RETURN)
     assert result.keys() - {"changed", "diff", "warnings"} == results.keys()
     if test:
@@ -747,8 +793,9 @@ def test_the_documented_results_are_those_of_the_module(module: Any, run: Run, c
 @MODULES
 def test_ansible_runs_and_documents_it(module: Any, champion: str, tracking_uri: str, tmp_path: Path) -> None:  # noqa: ANN401
     playbook = tmp_path / "playbook.yml"
-    parameters = {"tracking_uri": tracking_uri, "username": USERNAME, "password": PASSWORD, "name": champion}
-    task = {module.__name__: {**parameters, "alias": "champion"}}
+    parameters = {"tracking_uri": tracking_uri, "username": USERNAME, "password": PASSWORD}
+    named = {} if module is mlflow_info else {"name": champion, "alias": "champion"}
+    task = {module.__name__: {**parameters, **named}}
     playbook.write_text(
         json.dumps([{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": [task]}])
     )

@@ -1,0 +1,127 @@
+"""All that a deployment asks a host before it decides what to do: one look, as each module takes its time."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nftables import unchanged
+else:
+    from ansible.module_utils.nftables import unchanged
+
+Json = dict[str, Any]
+
+RECORDS = Path("/etc/ansible/facts.d")
+# What a host has added to Debian for those who build images on it: certificate authorities, and pip's settings.
+SETTINGS = (Path("/usr/local/share/ca-certificates"), "*.crt"), (Path("/etc"), "pip.conf")
+DOCKER_SOCKET = "/var/run/docker.sock"
+PATIENCE = 60  # seconds for an answer of the engine
+NO_ENGINE: Json = {
+    "running": False,
+    "root": "/var/lib/docker",
+    "containers": [],
+    "images": [],
+    "networks": [],
+    "volumes": [],
+}
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file. Raises OSError."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def records(directory: Path = RECORDS) -> Json:
+    """What deployments have written down, by the names of the local facts; what is no JSON does not count."""
+    found = {}
+    for path in sorted(directory.glob("mlflow_stack_*.fact")):
+        try:
+            found[path.stem] = json.loads(path.read_text())
+        except ValueError:
+            continue
+    return found
+
+
+def configurations(root: Path) -> Iterator[Json]:
+    """What lies below a directory, links as they are; nothing where there is none. Raises OSError."""
+    for path in sorted(root.rglob("*")) if root.is_dir() else ():
+        status = path.lstat()
+        entry = {
+            "path": str(path),
+            "mode": f"{stat.S_IMODE(status.st_mode):04o}",
+            "uid": status.st_uid,
+            "gid": status.st_gid,
+            "ctime": status.st_ctime,
+            "isdir": stat.S_ISDIR(status.st_mode),
+        }
+        if stat.S_ISREG(status.st_mode):
+            entry["checksum"] = digest(path)
+        yield entry
+
+
+def settings() -> list[Json]:
+    """The host's own files that images are made with. Raises OSError."""
+    paths = sorted(path for directory, pattern in SETTINGS for path in directory.glob(pattern) if path.is_file())
+    return [{"path": str(path), "checksum": digest(path)} for path in paths]
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a socket of the host."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=PATIENCE)
+        self.path = path
+
+    def connect(self) -> None:
+        """Open the socket. Raises OSError."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+    def json(self, url: str) -> Any:  # noqa: ANN401 (as the engine answers)
+        """What it answers to GET. Raises OSError, HTTPException and ValueError."""
+        self.request("GET", url)
+        answer = self.getresponse()
+        content = json.loads(answer.read())
+        if answer.status != http.client.OK:
+            raise OSError(content.get("message", f"status {answer.status}"))
+        return content
+
+
+def engine(path: str = DOCKER_SOCKET) -> Json:
+    """What the Docker engine has, as its API lists it; or why it does not answer.
+
+    Asked without a library, which a host has only once it was deployed to.
+    """
+    connection = UnixConnection(path)
+    try:
+        return {
+            "running": True,
+            "root": connection.json("/info")["DockerRootDir"],
+            "containers": connection.json("/containers/json?all=1"),
+            "images": connection.json("/images/json"),
+            "networks": connection.json("/networks"),
+            "volumes": connection.json("/volumes")["Volumes"] or [],
+        }
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return NO_ENGINE | {"message": f"{path}: {getattr(error, 'strerror', None) or error}"}
+    finally:
+        connection.close()
+
+
+def look(config_root: Path, table: str, table_file: Path) -> Json:
+    """What there is. Raises OSError."""
+    return {
+        "records": records(),
+        "files": list(configurations(config_root)),
+        "settings": settings(),
+        "firewall": unchanged(table, table_file),
+        "docker": engine(),
+    }
