@@ -11,7 +11,7 @@ BECOME := $(shell [ "$$(id -u)" = 0 ] || sudo -n true 2>/dev/null || echo --ask-
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export PATH := $(CURDIR)/$(VENV):$(CURDIR)/.venv/servers/usr/sbin:$(PATH):/usr/sbin
 
-.PHONY: help deploy check status logs passwords uninstall compose test lint unit default bare prepare clean
+.PHONY: help deploy check status logs passwords uninstall compose test lint unit store default bare prepare clean
 
 help: ## Print this list
 	@grep -hE '^[a-z ]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z ]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -37,10 +37,10 @@ uninstall: $(VENV)/.deploy ## Remove the platform and keep its data (ARGS="-e pu
 compose: $(VENV)/.deploy ## Write compose.yaml for the platform onto its host
 	ansible-playbook -i "$(INVENTORY)" $(BECOME) $(ARGS) playbooks/compose.yml
 
-# The deployments wait most of their time, so they go side by side, each line with its name; what needs the processors comes after.
+# Two at a time, the deployments first, each line with its name.
 test: lint prepare ## Test everything: lint, deployments to hosts made on the spot, unit tests
-	$(MAKE) --jobs=2 PREPARE= default bare
-	$(MAKE) PREPARE= unit
+	$(MAKE) --jobs=2 PREPARE= default bare unit
+	$(MAKE) PREPARE= store
 
 lint: $(VENV)/.test ## Check style and types
 	yamllint --strict .
@@ -51,9 +51,11 @@ lint: $(VENV)/.test ## Check style and types
 	mypy action_plugins/deployment_lock.py
 	mypy molecule/shared/tests
 
-unit: $(PREPARE) ## Run the unit tests, and those of the artifact store on real FTP servers
-	pytest --numprocesses=auto --dist=loadfile mlflow_ftps
+unit: $(PREPARE) ## Run the unit tests
 	pytest --numprocesses=auto --dist=loadfile tests
+
+store: $(PREPARE) ## Run those of the artifact store, on real FTP servers
+	pytest --numprocesses=auto --dist=loadfile mlflow_ftps
 
 default bare: $(PREPARE) ## Deploy to a host made on the spot, and test the platform there
 	set -o pipefail; molecule test -s $@ 2>&1 | sed --unbuffered 's/^/$@: /'

@@ -83,7 +83,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 refused:
-  description: The users of O(logins) whose password does not hold.
+  description: The users of O(logins), and O(username) if it was needed, whose password does not hold.
   returned: success
   type: list
   elements: str
@@ -174,6 +174,8 @@ def main() -> None:
             answers = pool.map(lambda login: refuses(mlflow, *login), logins)
             aliases = look_up(mlflow, module.params["aliases"])
             refused = [username for (username, _), answer in zip(logins, answers, strict=True) if answer]
+        if aliases is None:
+            refused.append(module.params["username"])
         module.exit_json(refused=refused, aliases=aliases)
     except ParameterError as error:
         module.fail_json(msg=str(error))

@@ -729,7 +729,7 @@ class TestInfo:
     def test_a_reader_who_is_refused(self, run: Run, champion: str) -> None:
         """That is no error: the next task makes the accounts right, and others ask once more."""
         result = run(mlflow_info, password="not the password", logins=[self.JUPYTER], aliases=[[champion, "champion"]])
-        assert (result["refused"], result["aliases"]) == ([], None)
+        assert (result["refused"], result["aliases"]) == ([USERNAME], None)
 
     def test_a_server_that_is_away(self, run: Run) -> None:
         url = f"http://127.0.0.1:{free_port()}"
