@@ -100,9 +100,14 @@ import shutil
 import stat
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
+
+if TYPE_CHECKING:
+    import whole_file
+else:
+    from ansible.module_utils import whole_file
 
 OWNER = 0  # root's files, of root's group unless they are secrets
 SERVICE_MODE = 0o700  # on the host, secrets are for root alone
@@ -144,18 +149,8 @@ class File(NamedTuple):
 
     def write(self, path: Path) -> None:
         """Replace the file at `path` in one step: a reader sees the old or the new one, never a part."""
-        descriptor, draft = tempfile.mkstemp(dir=path.parent)  # 0600, until owner and permissions are set
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(self.content.encode())
-                os.fchown(file.fileno(), OWNER, self.gid)
-                os.fchmod(file.fileno(), self.mode)
-                os.fsync(file.fileno())
-            remove_directory(path)
-            Path(draft).replace(path)
-        except BaseException:
-            Path(draft).unlink(missing_ok=True)
-            raise
+        remove_directory(path)
+        whole_file.write(path, self.content, self.mode, uid=OWNER, gid=self.gid)
 
 
 def parse(parameters: list[dict[str, Any]], gid: int, secret: bool) -> list[File]:

@@ -101,9 +101,14 @@ import tempfile
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
+
+if TYPE_CHECKING:
+    import whole_file
+else:
+    from ansible.module_utils import whole_file
 
 Options = dict[str, Any]
 NOBODY = 65534
@@ -298,16 +303,7 @@ def write(path: Path, text: str | None, mode: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         mode = stat.S_IMODE(path.stat().st_mode)  # the host's own file may be closed
-    descriptor, draft = tempfile.mkstemp(dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        Path(draft).replace(path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
+    whole_file.write(path, text, mode)
 
 
 def text_of(path: Path) -> str | None:

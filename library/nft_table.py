@@ -57,17 +57,17 @@ EXAMPLES = r"""
 RETURN = r"""
 """
 
-import os
 import re
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ansible.module_utils.basic import AnsibleModule
 
 if TYPE_CHECKING:
+    import whole_file
     from nftables import NftError, listing, run, sealed
 else:
+    from ansible.module_utils import whole_file
     from ansible.module_utils.nftables import NftError, listing, run, sealed
 
 
@@ -79,21 +79,6 @@ def document(name: str, rules: str) -> str:
 def listing_of(text: str, name: str) -> str:
     """What `listing` would say once the document is loaded: asked of a network namespace that ends afterwards."""
     return run("unshare", "--net", "sh", "-euc", 'nft -f - && nft list table inet "$1"', "sh", name, text=text)
-
-
-def write(path: Path, text: str) -> None:
-    """Replace the file in one step. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, draft = tempfile.mkstemp(dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-        Path(draft).replace(path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
 
 
 def difference(name: str, path: Path, table: tuple[str, str], file: tuple[str, str]) -> list[dict[str, str]]:
@@ -117,7 +102,9 @@ def keep(name: str, path: Path, rules: str, check_mode: bool) -> tuple[bool, lis
         expected, loaded = text, ""  # a first deployment installs nft
     wanted = sealed(text, expected)
     if (found, loaded) != (wanted, expected) and not check_mode:
-        write(path, wanted)  # before the kernel has it: a run that ends in between is healed at boot too
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Before the kernel has it: a run that ends in between is healed at boot too.
+        whole_file.write(path, wanted, 0o644)
         run("nft", "-f", str(path))
     return (found, loaded) != (wanted, expected), difference(name, path, (loaded, expected), (found, wanted))
 
