@@ -617,9 +617,19 @@ def refuse_memory(settings: Settings) -> Iterator[str]:
         )
 
 
+# What follows from a setting of the stack, and what must be the same everywhere.
+FOLLOWERS = {
+    "container_project": "stack_name",
+    "deployment_name": "stack_name",
+    "docker_firewall_project": "stack_name",
+    "container_config_root": "stack_config_root",
+    "deployment_config_root": "stack_config_root",
+}
+
+
 def refuse_names_of_stack(settings: Settings) -> Iterator[str]:
     """What follows from settings of the stack and is not set by itself."""
-    for follower, leader in (("container_project", "stack_name"), ("container_config_root", "stack_config_root")):
+    for follower, leader in FOLLOWERS.items():
         if settings[follower] != settings[leader]:
             yield f"{follower} is {settings[follower]} and {leader} is {settings[leader]}: set {leader} alone."
 

@@ -85,7 +85,8 @@ def section(title: str, specs: str, secrets: dict[str, Any], wiring: dict[str, A
 
 def render() -> str:
     """The whole page."""
-    secrets, wiring = load(f"{WIRING}/secrets.yml"), load(f"{WIRING}/stack.yml") | load(f"{WIRING}/wiring.yml")
+    secrets = load(f"{WIRING}/secrets.yml")
+    wiring = load(f"{WIRING}/stack.yml") | load(f"{WIRING}/images.yml") | load(f"{WIRING}/wiring.yml")
     roles = sorted(path.parent.parent.name for path in (ROOT / "roles").glob("*/meta/argument_specs.yml"))
     sections = [
         section("The deployment as a whole", STACK, secrets, wiring),

@@ -91,7 +91,7 @@ refused:
 aliases:
   description:
     - Of each of O(aliases) the C(model), the C(alias), and the version that it points to, as M(mlflow_model_info)
-      returns it, C(version), C(source), C(run_id) and C(tags). Null where O(username) is refused.
+      returns it, C(version), C(source), C(run_id) and C(tags). Null where the server refuses one of these questions.
   returned: success
   type: list
   elements: dict
@@ -139,27 +139,27 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 
 def refuses(mlflow: Mlflow, username: str, password: str) -> bool:
-    """Whether the server lets nobody in with this password. Raises MlflowError."""
+    """Whether the server says that this password is wrong. Raises MlflowError where it says nothing."""
     try:
         Mlflow(mlflow.base, replace(mlflow.http, username=username, password=password)).ask_version()
     except MlflowError as error:
-        if error.status == HTTPStatus.UNAUTHORIZED:
-            return True
-        raise
+        if error.status is None:
+            raise
+        return error.status == HTTPStatus.UNAUTHORIZED
     return False
 
 
-def look_up(mlflow: Mlflow, aliases: Sequence[Sequence[str]]) -> list[dict[str, Any]] | None:
-    """Each model and alias with its version; None where the server does not let us in. Raises MlflowError."""
+def look_up(mlflow: Mlflow, aliases: Sequence[Sequence[str]]) -> tuple[list[dict[str, Any]] | None, bool]:
+    """Each model and alias with its version, and whether our password is wrong. Raises MlflowError as `refuses`."""
     try:
         return [
             {"model": model, "alias": alias, **mlflow.aliased(mlflow.registered_model(model), alias)}
             for model, alias in aliases
-        ]
+        ], False
     except MlflowError as error:
-        if error.status == HTTPStatus.UNAUTHORIZED:
-            return None
-        raise
+        if error.status is None:
+            raise
+        return None, error.status == HTTPStatus.UNAUTHORIZED
 
 
 def main() -> None:
@@ -172,9 +172,9 @@ def main() -> None:
         # Side by side: a server takes its time to check a password.
         with ThreadPoolExecutor() as pool:
             answers = pool.map(lambda login: refuses(mlflow, *login), logins)
-            aliases = look_up(mlflow, module.params["aliases"])
+            aliases, refused_to_us = look_up(mlflow, module.params["aliases"])
             refused = [username for (username, _), answer in zip(logins, answers, strict=True) if answer]
-        if aliases is None:
+        if refused_to_us:
             refused.append(module.params["username"])
         module.exit_json(refused=refused, aliases=aliases)
     except ParameterError as error:

@@ -65,10 +65,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 if TYPE_CHECKING:
     import whole_file
-    from nftables import NftError, listing, run, sealed
+    from nftables import NftError, document_of, listing, run, sealed
 else:
     from ansible.module_utils import whole_file
-    from ansible.module_utils.nftables import NftError, listing, run, sealed
+    from ansible.module_utils.nftables import NftError, document_of, listing, run, sealed
 
 
 def document(name: str, rules: str) -> str:
@@ -101,12 +101,15 @@ def keep(name: str, path: Path, rules: str, check_mode: bool) -> tuple[bool, lis
             raise
         expected, loaded = text, ""  # a first deployment installs nft
     wanted = sealed(text, expected)
-    if (found, loaded) != (wanted, expected) and not check_mode:
+    # Another version of nft may print the same table in other words: that changes nothing but the file's first line.
+    changed = (document_of(found), loaded) != (text, expected)
+    if found != wanted and not check_mode:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Before the kernel has it: a run that ends in between is healed at boot too.
         whole_file.write(path, wanted, 0o644)
+    if changed and not check_mode:
         run("nft", "-f", str(path))
-    return (found, loaded) != (wanted, expected), difference(name, path, (loaded, expected), (found, wanted))
+    return changed, difference(name, path, (loaded, expected), (document_of(found), text))
 
 
 def remove(name: str, path: Path, check_mode: bool) -> tuple[bool, list[dict[str, str]]]:

@@ -10,7 +10,7 @@ from ansible.plugins.lookup import LookupBase
 
 DOCUMENTATION = """
 name: config_listing
-short_description: Where a configuration lies, and what M(config_files_info) reports of it when all is well
+short_description: Where a configuration lies, and what M(deployment_lock) reports of it when all is well
 description:
   - A configuration lies in a directory that is named by the digest of its files, so that a container that has mounted
     it by that name has mounted these contents.

@@ -15,7 +15,7 @@ name: container_plan
 short_description: What a service's container shall be, and what there is of it
 description:
   - Completes a definition in the words of the Compose specification, and compares it with what the engine has listed
-    and what M(config_files_info) has found. Nothing is asked of the host.
+    and what M(deployment_lock) has found. Nothing is asked of the host.
 options:
   _terms:
     description: Names of services.
@@ -61,7 +61,7 @@ options:
     type: dict
     required: true
   found:
-    description: What M(config_files_info) has found below O(config_root).
+    description: What M(deployment_lock) has found below O(config_root).
     type: list
     elements: dict
     default: []
@@ -78,7 +78,7 @@ RETURN = """
 _raw:
   description:
     - Of what shall be, the complete C(definition), its C(networks) as Docker names them, C(mounts), C(volumes) that it
-      names, C(labels) and C(config), that is the C(path) of its directory and its C(listing), as M(config_files_info)
+      names, C(labels) and C(config), that is the C(path) of its directory and its C(listing), as M(deployment_lock)
       gives it; the C(health_command) that its health check runs; whether it C(is_task), which runs to its end.
     - Of what there is, whether the configuration is C(written), and when it C(changed) last, in seconds since 1970;
       whether a container is C(done), that is right and at work, or right and C(awaited); what is C(mounted) as its

@@ -49,7 +49,7 @@ options:
     elements: dict
     default: []
   files:
-    description: What M(config_files_info) reports of the configuration's directory.
+    description: What M(deployment_lock) reports of the configuration's directory.
     type: list
     elements: dict
     default: []

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import os
 import socket
 import stat
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ RECORDS = Path("/etc/ansible/facts.d")
 # What a host has added to Debian for those who build images on it: certificate authorities, and pip's settings.
 SETTINGS = (Path("/usr/local/share/ca-certificates"), "*.crt"), (Path("/etc"), "pip.conf")
 DOCKER_SOCKET = "/var/run/docker.sock"
+SYSTEMD = Path("/run/systemd/system")  # there while it runs, as sd_booted(3) has it
 PATIENCE = 60  # seconds for an answer of the engine
 NO_ENGINE: Json = {
     "running": False,
@@ -68,8 +71,8 @@ def configurations(root: Path) -> Iterator[Json]:
 
 def settings() -> list[Json]:
     """The host's own files that images are made with. Raises OSError."""
-    paths = sorted(path for directory, pattern in SETTINGS for path in directory.glob(pattern) if path.is_file())
-    return [{"path": str(path), "checksum": digest(path)} for path in paths]
+    paths = sorted(path for directory, pattern in SETTINGS for path in directory.glob(pattern))
+    return [{"path": str(path), "checksum": digest(path)} for path in paths if path.is_file() and not path.is_symlink()]
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -95,11 +98,16 @@ class UnixConnection(http.client.HTTPConnection):
         return content
 
 
-def engine(path: str = DOCKER_SOCKET) -> Json:
-    """What the Docker engine has, as its API lists it; or why it does not answer.
+def engine_socket() -> str:
+    """Where community.docker's modules find the engine on this host."""
+    host = os.environ.get("DOCKER_HOST", "")
+    return host.removeprefix("unix://") if host.startswith("unix://") else DOCKER_SOCKET
 
-    Asked without a library, which a host has only once it was deployed to.
-    """
+
+def engine(path: str) -> Json:
+    """What the Docker engine has, as its API lists it; or why modules cannot talk to it."""
+    if find_spec("requests") is None:
+        return NO_ENGINE | {"message": "Python's package requests is missing"}
     connection = UnixConnection(path)
     try:
         return {
@@ -123,5 +131,6 @@ def look(config_root: Path, table: str, table_file: Path) -> Json:
         "files": list(configurations(config_root)),
         "settings": settings(),
         "firewall": unchanged(table, table_file),
-        "docker": engine(),
+        "docker": engine(engine_socket()),
+        "systemd": SYSTEMD.is_dir(),
     }

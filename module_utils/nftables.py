@@ -35,11 +35,16 @@ def sealed(document: str, listed: str) -> str:
     return f"{SEAL}{hashlib.sha256(f'{document}{listed}'.encode()).hexdigest()}\n{document}"
 
 
+def document_of(text: str) -> str:
+    """What a file says below its first line, if it has one of ours."""
+    return text.partition("\n")[2] if text.startswith(SEAL) else text
+
+
 def unchanged(name: str, path: Path) -> str:
     """The document in the file, if file and kernel are both as they were when it was loaded; else empty."""
     try:
         text = path.read_text()
-        document = text.partition("\n")[2]
+        document = document_of(text)
         return document if text == sealed(document, listing(name)) else ""
     except (OSError, UnicodeDecodeError, NftError):
         return ""

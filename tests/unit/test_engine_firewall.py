@@ -90,6 +90,18 @@ def test_a_look_at_it_tells_what_is_there_unchanged(run: Run, host: Path) -> Non
 
 
 @pytest.mark.usefixtures("nft")
+def test_another_version_of_nft_changes_nothing(run: Run, host: Path) -> None:
+    """It prints the same table in other words."""
+    file, nft = host / "nft.d/ours.nft", host / "bin/nft"
+    run(rules="drop  everything")
+    nft.write_text(NFT.replace("tr -s ' '", "tr a-z A-Z"))
+
+    assert nftables.unchanged("ours", file) == ""
+    assert not run(rules="drop  everything")["changed"]
+    assert "drop  everything" in nftables.unchanged("ours", file)
+
+
+@pytest.mark.usefixtures("nft")
 @pytest.mark.parametrize("drift", ["flushed", "edited", "file lost"])
 def test_drift_is_healed(run: Run, host: Path, drift: str) -> None:
     run(rules="drop")

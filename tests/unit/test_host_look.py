@@ -79,6 +79,26 @@ def test_an_engine_that_refuses(engine: str, answers: dict[str, Any]) -> None:
     assert found["message"] == f"{engine}: no such page"
 
 
+def test_an_engine_that_modules_cannot_talk_to(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They need a library: until the host has it, its engine counts as one that is to be set up."""
+    monkeypatch.setattr(host_look, "find_spec", {"requests": None}.get)
+    found = host_look.engine(engine)
+    assert (found["running"], found["message"]) == (False, "Python's package requests is missing")
+
+
+@pytest.mark.parametrize(
+    ("docker_host", "socket"),
+    [
+        ("", "/var/run/docker.sock"),
+        ("unix:///srv/docker.sock", "/srv/docker.sock"),
+        ("tcp://host:2375", "/var/run/docker.sock"),
+    ],
+)
+def test_the_engine_that_modules_talk_to(monkeypatch: pytest.MonkeyPatch, docker_host: str, socket: str) -> None:
+    monkeypatch.setenv("DOCKER_HOST", docker_host)
+    assert host_look.engine_socket() == socket
+
+
 def test_no_engine(tmp_path: Path) -> None:
     found = host_look.engine(f"{tmp_path}/docker.sock")
     assert (found["running"], found["root"]) == (False, "/var/lib/docker")
@@ -100,6 +120,7 @@ def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (authorities / "b.crt").write_text("b")
     (authorities / "a.crt").write_text("a")
     (authorities / "README").write_text("c")
+    (authorities / "link.crt").symlink_to("a.crt")
     monkeypatch.setattr(host_look, "SETTINGS", ((authorities, "*.crt"), (tmp_path / "none", "pip.conf")))
     found = host_look.settings()
     assert [Path(entry["path"]).name for entry in found] == ["a.crt", "b.crt"]
@@ -117,7 +138,7 @@ def test_who_has_not_got_the_lock_does_not_look(tmp_path: Path, capsys: pytest.C
         result: dict[str, Any] = json.loads(capsys.readouterr().out)
         return result
 
-    looked_at = {"records", "files", "settings", "firewall", "docker"}
+    looked_at = {"records", "files", "settings", "firewall", "docker", "systemd"}
     assert looked_at <= run("a").keys()
     assert not looked_at & run("b").keys()
     assert looked_at <= run("b", _ansible_check_mode=True).keys()  # which changes nothing

@@ -155,6 +155,11 @@ def test_the_defaults_pass(inventory: Inventory) -> None:
             "container_project is other and stack_name is mlflow-stack: set stack_name alone.",
         ),
         (
+            "docker_firewall_project",
+            "other",
+            "docker_firewall_project is other and stack_name is mlflow-stack: set stack_name alone.",
+        ),
+        (
             "jupyter_mlflow_password",
             "mlflow_accounts has another",
             "",

@@ -731,6 +731,12 @@ class TestInfo:
         result = run(mlflow_info, password="not the password", logins=[self.JUPYTER], aliases=[[champion, "champion"]])
         assert (result["refused"], result["aliases"]) == ([USERNAME], None)
 
+    def test_a_question_that_is_refused(self, run: Run, peer: Peer) -> None:
+        """Who owns the model may close it to us: what is known of passwords is known all the same."""
+        denied = Answer(403, {"error_code": "PERMISSION_DENIED", "message": "Permission denied"})
+        result = run(mlflow_info, tracking_uri=peer.says(denied), logins=[self.JUPYTER], aliases=[["m", "champion"]])
+        assert (result["refused"], result["aliases"]) == ([], None)
+
     def test_a_server_that_is_away(self, run: Run) -> None:
         url = f"http://127.0.0.1:{free_port()}"
         result = run(mlflow_info, tracking_uri=url, timeout=0.1, logins=[self.JUPYTER])

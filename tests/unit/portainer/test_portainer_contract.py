@@ -223,5 +223,5 @@ def test_standin_understands_the_command_of_the_role() -> None:
 
 
 def test_standin_is_of_the_version_that_the_role_runs() -> None:
-    defaults = yaml.safe_load((REPO / "roles/portainer/defaults/main.yml").read_text())
-    assert defaults["portainer_image"].endswith(f":{portainer.VERSION}")
+    images = yaml.safe_load((REPO / "playbooks/group_vars/all/images.yml").read_text())
+    assert images["portainer_image"].endswith(f":{portainer.VERSION}")

@@ -260,6 +260,20 @@ def test_an_option_holds_and_is_taken_back(stack: Stack) -> None:
 
 
 @pytest.mark.once
+def test_an_engine_that_modules_cannot_talk_to_gets_what_they_need(stack: Stack) -> None:
+    """As one that somebody has installed from elsewhere: it is left as it is, but for the library."""
+    before, kept = stack.started_at(), stack.run("cat /etc/docker/daemon.json")
+    stack.run("dpkg --remove --force-depends python3-requests")
+
+    deployment = stack.deploy("--tags=always")
+
+    assert deployment.returncode == 0, deployment.stdout[-2000:]
+    assert stack.started_at() == before
+    assert stack.run("cat /etc/docker/daemon.json") == kept
+    assert changes(stack.deploy("--tags=always").stdout) == 0
+
+
+@pytest.mark.once
 def test_an_engine_that_was_stopped_is_started_as_it_is(stack: Stack) -> None:
     """Issue line B1 of the first hour: it counted as missing, and got options that are for new engines."""
     before, kept = stack.started_at(), stack.run("cat /etc/docker/daemon.json")

@@ -191,7 +191,7 @@ def test_postgresql_moves_to_an_image_that_is_built_and_back(stack: Stack) -> No
     }
     others = {
         "mlflow_image_build": as_it_is,
-        "__jupyter_base_name": settings(stack)["jupyter_image"],
+        "__jupyter_base_image": settings(stack)["jupyter_image"],
         "__jupyter_base_build": {},
     }
 

@@ -121,6 +121,7 @@ def assert_refused(stack: Stack, *arguments: str, words: tuple[str, ...]) -> Non
     assert [word for word in words if word not in output] == [], output
     ours = [path for path in stack.changed_files(since="/run/before-refusal") if "/var/lib/docker" not in path]
     assert ours == []
+    assert stack.run("ls /run/mlflow-stack.lock 2>/dev/null || true") == ""
     assert time.monotonic() - started < 60
 
 
@@ -238,10 +239,17 @@ class TestLock:
         assert second.returncode != 0
         assert "is being deployed to by another run" in words_of(second)
         assert "site.yml from" in words_of(second)
+        assert "Mend the cause" not in words_of(second)
         output, _ = first.communicate(timeout=300)
         assert first.returncode == 0, output[-3000:]
         assert stack.deploy("--tags=ftp").returncode == 0
         assert_works(stack)
+
+    def test_who_only_looks_leaves_no_lock(self, stack: Stack) -> None:
+        look = stack.deploy(playbook="playbooks/preflight.yml")
+
+        assert look.returncode == 0, look.stdout[-3000:]
+        assert stack.run(f"ls {self.LOCK} 2>/dev/null || true") == ""
 
     def test_the_lock_of_a_run_elsewhere_can_be_broken(self, stack: Stack) -> None:
         holder = {"id": "eve@laptop:1:2", "user": "eve", "from": "laptop", "machine": "another", "what": "site.yml"}

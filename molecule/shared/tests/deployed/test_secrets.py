@@ -84,7 +84,11 @@ def test_no_secret_shows_in_mlflow(stack: Stack) -> None:
 
 
 def test_no_secret_shows_in_the_deployment_s_output(stack: Stack) -> None:
-    """With files gone they are written anew, their differences shown, and -vvv shows the arguments of all modules."""
+    """With files gone they are written anew, their differences shown, and -vvv shows the arguments of all modules.
+
+    Nor does a checksum, from which a password that somebody has chosen could be guessed.
+    """
+    checksums = [line.split()[0] for line in stack.run("sha256sum $(find /etc/mlflow-stack -perm 0440)").splitlines()]
     stack.run("find /etc/mlflow-stack -type f -delete")
 
     deployment = stack.deploy("-vvv", "--diff")
@@ -93,4 +97,6 @@ def test_no_secret_shows_in_the_deployment_s_output(stack: Stack) -> None:
     assert deployment.returncode == 0, deployment.stdout[-2000:]
     assert "superuser_password" in output
     assert leaked(stack, output) == []
+    assert checksums
+    assert [checksum for checksum in checksums if checksum in output] == []
     stack.wait_until_healthy()

@@ -26,6 +26,7 @@ def assert_refused(stack: Stack, *arguments: str, words: tuple[str, ...]) -> str
     assert deployment.returncode != 0
     assert [word for word in words if word not in output] == [], output
     assert stack.changed_files(since=MARK) == []
+    assert stack.run("ls /run/mlflow-stack.lock 2>/dev/null || true") == ""
     return output
 
 
