@@ -124,6 +124,8 @@ class Stack:
         before = started_after or {}
 
         def healthy() -> bool:
+            if not self.run("docker version --format '{{.Server.Version}}' 2>/dev/null || true").strip():
+                return False  # an engine that is on its way
             states = {service: container["State"] for service, container in self.services().items()}
             return all(
                 state.get("Health", {}).get("Status", state["Status"]) in ("healthy", "running")
