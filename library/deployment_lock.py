@@ -101,10 +101,14 @@ firewall:
   type: str
 docker:
   description: >-
-    Whether the engine is C(running) and modules can talk to it, if not a C(message) why; its C(root) directory, and
-    C(containers), C(images), C(networks) and C(volumes) as its API lists them.
+    Whether the engine is C(running), if not a C(message) why; its C(root) directory, and C(containers), C(images),
+    C(networks) and C(volumes) as its API lists them.
   returned: with O(look)
   type: dict
+requests:
+  description: Whether there is the Python package of that name, without which modules cannot talk to the engine.
+  returned: with O(look)
+  type: bool
 systemd:
   description: Whether systemd runs the host's services.
   returned: with O(look)

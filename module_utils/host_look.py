@@ -105,9 +105,7 @@ def engine_socket() -> str:
 
 
 def engine(path: str) -> Json:
-    """What the Docker engine has, as its API lists it; or why modules cannot talk to it."""
-    if find_spec("requests") is None:
-        return NO_ENGINE | {"message": "Python's package requests is missing"}
+    """What the Docker engine has, as its API lists it; or why it does not answer."""
     connection = UnixConnection(path)
     try:
         return {
@@ -132,5 +130,6 @@ def look(config_root: Path, table: str, table_file: Path) -> Json:
         "settings": settings(),
         "firewall": unchanged(table, table_file),
         "docker": engine(engine_socket()),
+        "requests": find_spec("requests") is not None,
         "systemd": SYSTEMD.is_dir(),
     }

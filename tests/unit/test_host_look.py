@@ -79,13 +79,6 @@ def test_an_engine_that_refuses(engine: str, answers: dict[str, Any]) -> None:
     assert found["message"] == f"{engine}: no such page"
 
 
-def test_an_engine_that_modules_cannot_talk_to(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They need a library: until the host has it, its engine counts as one that is to be set up."""
-    monkeypatch.setattr(host_look, "find_spec", {"requests": None}.get)
-    found = host_look.engine(engine)
-    assert (found["running"], found["message"]) == (False, "Python's package requests is missing")
-
-
 @pytest.mark.parametrize(
     ("docker_host", "socket"),
     [
@@ -138,7 +131,7 @@ def test_who_has_not_got_the_lock_does_not_look(tmp_path: Path, capsys: pytest.C
         result: dict[str, Any] = json.loads(capsys.readouterr().out)
         return result
 
-    looked_at = {"records", "files", "settings", "firewall", "docker", "systemd"}
+    looked_at = {"records", "files", "settings", "firewall", "docker", "requests", "systemd"}
     assert looked_at <= run("a").keys()
     assert not looked_at & run("b").keys()
     assert looked_at <= run("b", _ansible_check_mode=True).keys()  # which changes nothing
