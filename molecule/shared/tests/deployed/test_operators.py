@@ -331,7 +331,7 @@ def test_a_build_that_fails_changes_nothing_that_runs(stack: Stack, tmp_path: Pa
 
 # Signals and the tasks at whose beginning they are sent: the host goes on with what it was told last.
 MOMENTS = [
-    (signal.SIGKILL, "deployment : look"),
+    (signal.SIGKILL, "deployment : begin"),
     (signal.SIGKILL, "deployment : record | Write the local fact"),
     (signal.SIGKILL, "container : change | Write the configuration files"),
     (signal.SIGKILL, "container : run | Set the old container aside"),
