@@ -92,5 +92,4 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def _other(self, result: dict[str, Any], owner: Holder) -> Holder | None:
         """The other run that has what this one wants."""
         holder: Holder | None = result.get("holder")
-        wanted = self._task.args.get("state", "present") == "present" and not self._task.check_mode
-        return holder if wanted and holder and holder["id"] != owner["id"] else None
+        return holder if not self._task.check_mode and holder and holder["id"] != owner["id"] else None

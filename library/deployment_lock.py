@@ -7,17 +7,13 @@ DOCUMENTATION = r"""
 module: deployment_lock
 short_description: Let one run at a time change a host
 description:
-  - Takes or gives back the lock of a host, a file that says who holds it, since when and from where.
+  - Takes the lock of a host, a file that says who holds it, since when and from where.
   - A lock that another run holds is refused. One whose run has ended without giving it back is told apart where it
     came from the same control node, and taken over; others are broken with O(break_lock).
   - The lock lies in C(/run), which a restart of the host empties. In check mode nothing is locked.
+  - Taking it twice in a run changes nothing. It is given back by removing the file, under the guard that lies beside it.
   - Can look at all that a deployment wants to know, once nobody else can change it any more.
 options:
-  state:
-    description: V(present) takes the lock, V(absent) gives it back. Taking it twice in a run changes nothing.
-    type: str
-    choices: [present, absent]
-    default: present
   what:
     description: What the run does, for the message that others get.
     type: str
@@ -163,16 +159,6 @@ def take(path: Path, owner: Holder, break_lock: str) -> Holder:
         return owner
 
 
-def give_back(path: Path, owner: Holder) -> Holder | None:
-    """Remove the lock if it is this run's; returns who holds it now."""
-    with alone(path):
-        holder = read(path)
-        if holder is None or holder["id"] != owner["id"]:
-            return holder
-        path.unlink()
-        return None
-
-
 def look_at(wanted: dict[str, str] | None) -> dict[str, Any]:
     """What there is of what is wanted. Raises OSError."""
     return look(Path(wanted["config_root"]), wanted["table"], Path(wanted["table_file"])) if wanted else {}
@@ -182,7 +168,6 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "what": {"type": "str", "default": "a deployment"},
             "break_lock": {"type": "str", "default": ""},
             "path": {"type": "path", "default": "/run/mlflow-stack.lock"},
@@ -201,18 +186,13 @@ def main() -> None:
     parameters = module.params
     path, owner = Path(parameters["path"]), parameters["owner"] | {"what": parameters["what"]}
     try:
-        if module.check_mode:
-            holder = read(path)
-        elif parameters["state"] == "present":
-            holder = take(path, owner, parameters["break_lock"])
-        else:
-            holder = give_back(path, owner)
+        holder = read(path) if module.check_mode else take(path, owner, parameters["break_lock"])
     except OSError as error:
         module.fail_json(msg=f"The lock {path} cannot be kept: {error}.")
     try:
         found = look_at(parameters["look"]) if module.check_mode or (holder and holder["id"] == owner["id"]) else {}
     except OSError as error:
-        module.fail_json(msg=f"The host cannot be looked at: {error}.")
+        module.fail_json(msg=f"The host cannot be looked at: {error}.", holder=holder)
     module.exit_json(changed=False, holder=holder, **found)
 
 

@@ -268,9 +268,30 @@ class TestLock:
         assert self.run(path, capsys, "a", what="site.yml") == {"id": "a", "what": "site.yml"}
         assert self.run(path, capsys, "b") == {"id": "a", "what": "site.yml"}
         assert self.run(path, capsys, "a") == {"id": "a", "what": "site.yml"}  # again in the same run
-        assert self.run(path, capsys, "b", state="absent") == {"id": "a", "what": "site.yml"}
-        assert self.run(path, capsys, "a", state="absent") is None
+        assert {file.name for file in path.parent.iterdir()} == {"lock", "lock.guard"}
+
+    @pytest.mark.parametrize("who", ["a@b:1:2", "é 'a' \"b\" $(c)\\"])
+    def test_given_back_by_its_run_alone(self, path: Path, capsys: pytest.CaptureFixture[str], who: str) -> None:
+        self.run(path, capsys, who)
+        self.give_back(path, who + "3")
+        assert path.exists()
+        self.give_back(path, who)
         assert {file.name for file in path.parent.iterdir()} == {"lock.guard"}
+        self.give_back(path, who)  # nothing to do
+
+    def give_back(self, path: Path, who: str) -> None:
+        """Run the tasks that end a run."""
+        role = ["include_role", "--args", "name=deployment tasks_from=end rolespec_validate=false"]
+        variables = {
+            "ansible_connection": "local",
+            "deployment_found": {"holder": {"id": who}},
+            "__deployment_lock": str(path),
+        }
+        subprocess.run(
+            ["ansible", "localhost", "--module-name", *role, "--extra-vars", json.dumps(variables)],
+            cwd=REPO,
+            check=True,
+        )
 
     def test_the_lock_that_is_named_is_broken(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.run(path, capsys, "a")
