@@ -287,10 +287,9 @@ class TestLock:
             "deployment_found": {"holder": {"id": who}},
             "__deployment_lock": str(path),
         }
+        ansible = Path(sys.executable).with_name("ansible")
         subprocess.run(
-            ["ansible", "localhost", "--module-name", *role, "--extra-vars", json.dumps(variables)],
-            cwd=REPO,
-            check=True,
+            [ansible, "localhost", "--module-name", *role, "--extra-vars", json.dumps(variables)], cwd=REPO, check=True
         )
 
     def test_the_lock_that_is_named_is_broken(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -116,6 +116,29 @@ def test_two_logins_are_none(rig: Rig) -> None:
         assert b" 401 " in connection.makefile("rb").readline()
 
 
+PROTECTED_BY_MIDDLEWARE = {
+    "artifacts": ("GET", "/api/2.0/mlflow-artifacts/artifacts"),
+    "a download": ("GET", "/ajax-api/2.0/mlflow/get-artifact?run_uuid=0&path=a"),
+    "traces": ("POST", "/v1/traces"),
+    "jobs": ("GET", "/ajax-api/3.0/jobs/0"),
+    "the assistant": ("GET", "/ajax-api/3.0/mlflow/assistant/config"),
+    "MCP servers": ("GET", "/api/3.0/mlflow/mcp-servers"),
+}
+
+
+@pytest.mark.parametrize(("method", "path"), PROTECTED_BY_MIDDLEWARE.values(), ids=PROTECTED_BY_MIDDLEWARE)
+def test_what_mlflows_middleware_protects_needs_a_login(rig: Rig, method: str, path: str) -> None:
+    assert rig.send(method, path).status == 401
+    assert rig.send(method, path, account=ADMIN).status != 401
+
+
+def test_a_workspace_is_refused_where_there_are_none(rig: Rig) -> None:
+    answer = rig.send(
+        "GET", f"{API}/experiments/get?experiment_id=0", account=ADMIN, headers={"X-Mlflow-Workspace": "a"}
+    )
+    assert (answer.status, json.loads(answer.body)["error_code"]) == (500, "FEATURE_DISABLED")
+
+
 class Receiver(BaseHTTPRequestHandler):
     """Keeps what webhooks deliver."""
 

@@ -1,9 +1,9 @@
-"""Less work for what MLflow's authentication asks the database in each request.
+"""Less work for MLflow's authentication in each request.
 
 MLflow reads the account and its permissions anew at each of its checks, several times in a request, each time in a
 transaction of several statements, by way of SQLAlchemy's ORM. Here both are read once in a request, by one statement.
 Nothing outlives the request, so that a change holds from the next one on, through all workers and replicas, as it does
-anyway.
+anyway. And a request that MLflow's middleware would only pass on goes straight through.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
     from flask import Response
     from mlflow.server.auth.entities import User
     from mlflow.server.auth.sqlalchemy_store import RoleGrantRow, SqlAlchemyStore
     from sqlalchemy import Select
     from sqlalchemy.orm import Session
+    from starlette.types import Receive, Scope, Send
 
 
 class Known(NamedTuple):
@@ -27,6 +29,8 @@ class Known(NamedTuple):
     users: dict[str, User]
     grants: dict[int, list[tuple[str, RoleGrantRow]]]  # each with its workspace
 
+
+THEIRS = "mlflow_stack.for_middleware"  # key of a request's scope
 
 _known: ContextVar[Known | None] = ContextVar("known", default=None)
 
@@ -46,6 +50,44 @@ def ask_less() -> None:
     store.get_user = reader.get_user
     store.list_grants = reader.list_grants
     auth._redact_run_response = _only_where_denied(auth._redact_run_response)
+
+
+def pass_straight_on(app: FastAPI) -> None:
+    """Have a request that is not for MLflow's middleware go around it, and not through a task and two queues for each.
+
+    They are for FastAPI's routes and what MLflow protects as such, the gateway among it, and for who names a workspace.
+    What is for Flask, which asks for the login itself, they only pass on.
+    """
+    from mlflow.environment_variables import MLFLOW_ENABLE_WORKSPACES
+    from mlflow.server import auth
+    from mlflow.server.workspace_helpers import WORKSPACE_HEADER_NAME
+    from starlette.middleware.base import BaseHTTPMiddleware
+
+    if MLFLOW_ENABLE_WORKSPACES.get():
+        return  # then every request has one
+    native_routes = auth._native_fastapi_routes(app)
+    workspace = WORKSPACE_HEADER_NAME.lower().encode()
+
+    def is_theirs(scope: Scope) -> bool:
+        return (
+            auth._find_fastapi_validator(scope["path"], scope["method"]) is not None
+            or auth._scope_matches_native_route(native_routes, scope)
+            or any(name == workspace for name, _ in scope["headers"])
+        )
+
+    class Around(BaseHTTPMiddleware):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http" and THEIRS not in scope:
+                scope[THEIRS] = is_theirs(scope)
+            if scope.get(THEIRS):
+                await super().__call__(scope, receive, send)
+            else:
+                await self.app(scope, receive, send)
+
+    stack: list[Any] = app.user_middleware
+    for middleware in stack:
+        if middleware.cls is BaseHTTPMiddleware:
+            middleware.cls = Around
 
 
 class Reader:

@@ -72,6 +72,7 @@ def create_app() -> FastAPI:
 
     app = cast("FastAPI", create_basic_auth_app())  # under uvicorn, MLflow's default
     mlflow_stack_permissions.ask_less()
+    mlflow_stack_permissions.pass_straight_on(app)
     app.add_middleware(Front)
     mlflow_stack_page.show()
     refuse_what_is_no_request()
