@@ -35,6 +35,7 @@ def test_mlflow_knows_the_value_and_marks_what_is_hidden(scripts: str) -> None:
     """Issue lines A3 and A5."""
     assert f'MACHINE_LEARNING="{page.FIRST["mlflow.workflowType_v1"]}"' in scripts
     assert '"data-assistant-ui":"true"' in scripts
+    assert 'componentId:"mlflow.home.demo-banner.launch"' in scripts
 
 
 def test_choices_stand_before_mlflows_own_script() -> None:

@@ -1,9 +1,11 @@
-"""make hands the inventory on as it was given."""
+"""make hands the inventory on as it was given, and one that is not there is an error."""
 
 from __future__ import annotations
 
 import shlex
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from lookups import REPO
@@ -16,3 +18,10 @@ def test_an_inventory_with_a_blank_in_its_path(target: str) -> None:
     told = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=True).stdout
     words = shlex.split(next(line for line in told.splitlines() if line.startswith("ansible-playbook ")))
     assert words[1:3] == ["-i", "my inventories/prod"]
+
+
+def test_an_inventory_that_is_not_there_is_an_error() -> None:
+    command = [Path(sys.executable).with_name("ansible-playbook"), "-i", "inventory/prod", "site.yml", "--list-hosts"]
+    ended = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    assert ended.returncode != 0
+    assert f"inventory source {REPO / 'inventory/prod'}" in ended.stderr

@@ -15,8 +15,12 @@ FIRST = {
     "mlflow.telemetry.info.alert.dismissed_v1": True,
     "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": True,  # once it was open, the panel does not open by itself
 }
-# The assistant answers programs on its own host alone, and a container has none.
-HIDDEN = '[data-assistant-ui="true"] { display: none !important; }'
+# The assistant answers programs on its own host alone, and a container has none. What the demo makes belongs to no
+# account, so that it ends half-way, and nobody can clear it.
+HIDDEN = (
+    '[data-assistant-ui="true"], :has(> [data-component-id="mlflow.home.demo-banner.launch"])'
+    " { display: none !important; }"
+)
 
 HEAD = f"""<script>
 for (const [key, value] of Object.entries({json.dumps(FIRST)}))
