@@ -57,6 +57,14 @@ def test_two_workers_take_little_more_memory_than_one_process(rig: Rig) -> None:
     assert sum(map(pss, [rig.process.pid, *workers(rig)])) < 400
 
 
+def test_the_log_is_not_of_health_checks(rig: Rig) -> None:
+    for _ in range(ATTEMPTS):
+        assert rig.send("GET", "/health/stores").status == 200
+    rig.send("GET", "/version")
+    assert '"GET /version HTTP/1.1" 401' in rig.log
+    assert "/health/stores" not in rig.log
+
+
 def test_a_worker_that_is_killed_is_replaced_at_once_and_has_connections_of_its_own(rig: Rig) -> None:
     """Issue line B6."""
     killed = workers(rig)[0]

@@ -21,7 +21,9 @@ def test_an_inventory_with_a_blank_in_its_path(target: str) -> None:
 
 
 def test_an_inventory_that_is_not_there_is_an_error() -> None:
-    command = [Path(sys.executable).with_name("ansible-playbook"), "-i", "inventory/prod", "site.yml", "--list-hosts"]
-    ended = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    ansible = str(Path(sys.executable).with_name("ansible-playbook"))
+    ended = subprocess.run(
+        [ansible, "-i", "inventory/prod", "site.yml", "--list-hosts"], cwd=REPO, capture_output=True, text=True
+    )
     assert ended.returncode != 0
     assert f"inventory source {REPO / 'inventory/prod'}" in ended.stderr

@@ -51,7 +51,7 @@ class Session:
         log.warning("%s@%s: login refused", username, self.remote_ip)
 
     def on_disconnect(self) -> None:
-        if self.authenticated:
+        if self.received or self.sent or self.broken_off:  # not who only asks whether the server answers
             files = f"files received {self.received}, sent {self.sent}, broken off {self.broken_off}"
             log.info("%s@%s: %s", self.username, self.remote_ip, files)
 

@@ -90,7 +90,12 @@ def serve() -> None:
 
     log_config = str(Path(mlflow.server.__file__).with_name("uvicorn_log_config.yaml"))
     mlflow_stack_workers.serve(
-        create_shared_app, lambda: options.workers, host=options.host, port=options.port, log_config=log_config
+        create_shared_app,
+        lambda: options.workers,
+        host=options.host,
+        port=options.port,
+        health=STORES_ADDRESS,
+        log_config=log_config,
     )
 
 

@@ -233,7 +233,7 @@ def main() -> None:
         mlflow_stack_workers.use_one_thread()  # the cores are for the workers
     os.register_at_fork(after_in_child=explain_killed_workers)
     mlflow_stack_workers.serve(
-        create_app, lambda: worker_count(most, body_limit()), host=options.host, port=options.port
+        create_app, lambda: worker_count(most, body_limit()), host=options.host, port=options.port, health="/ping"
     )
 
 

@@ -17,6 +17,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from http import HTTPStatus
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,12 +58,18 @@ def threads() -> int:
 
 
 def serve(
-    create_app: Callable[[], ASGIApp], workers: Callable[[], int], *, host: str, port: int, log_config: str = ""
+    create_app: Callable[[], ASGIApp],
+    workers: Callable[[], int],
+    *,
+    host: str,
+    port: int,
+    health: str,
+    log_config: str = "",
 ) -> None:
     """Make the app and answer until SIGTERM or SIGINT, by `workers()` processes, which is asked once the app is made.
 
-    One worker is this process itself. `log_config` is a file; without one the log is uvicorn's. What `create_app`
-    raises is raised.
+    One worker is this process itself. `health` is the path that Docker asks every few seconds, of which the log tells
+    only what is no success. `log_config` is a file; without one the log is uvicorn's. Raises what `create_app` raises.
     """
     import uvicorn
     from uvicorn import _subprocess
@@ -79,6 +86,7 @@ def serve(
         log_config=log_config or uvicorn.config.LOGGING_CONFIG,
         timeout_worker_healthcheck=WORKER_TIMEOUT,
     )
+    logging.getLogger("uvicorn.access").addFilter(lambda record: not _is_of_success(record, health))
     config.app = create_app()
     config.load()
     config.workers = workers()
@@ -92,6 +100,14 @@ def serve(
     _subprocess.spawn = multiprocessing.get_context("fork")  # type: ignore[assignment]
     multiprocess.Process = _patient(multiprocess.Process)  # type: ignore[misc]
     multiprocess.Multiprocess(config, [config.bind_socket()]).run()
+
+
+def _is_of_success(record: logging.LogRecord, path: str) -> bool:
+    """Whether this line of uvicorn's access log says that a question for `path` was answered with success."""
+    match record.args:
+        case (_, _, asked, _, int(status)):
+            return asked == path and status < HTTPStatus.BAD_REQUEST
+    return False
 
 
 def _patient(process: type[Process]) -> type[Process]:
