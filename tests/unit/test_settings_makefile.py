@@ -23,7 +23,7 @@ def test_an_inventory_with_a_blank_in_its_path(target: str) -> None:
 def test_an_inventory_that_is_not_there_is_an_error() -> None:
     ansible = str(Path(sys.executable).with_name("ansible-playbook"))
     ended = subprocess.run(
-        [ansible, "-i", "inventory/prod", "site.yml", "--list-hosts"], cwd=REPO, capture_output=True, text=True
+        [ansible, "-i", "inventory/none", "site.yml", "--list-hosts"], cwd=REPO, capture_output=True, text=True
     )
     assert ended.returncode != 0
-    assert f"inventory source {REPO / 'inventory/prod'}" in ended.stderr
+    assert f"inventory source {REPO / 'inventory/none'}" in ended.stderr
