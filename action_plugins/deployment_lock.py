@@ -79,8 +79,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if other:
             host = (task_vars or {}).get("inventory_hostname", "The host")
             return {"failed": True, "msg": refusal(host, other)}
-        # Checksums of secrets are among what was found. A failure is shown.
-        return result if result.get("failed") else result | {"_ansible_no_log": True}
+        if result.get("failed"):
+            # Whatever has failed, the lock may be this run's, which gives it back.
+            return result | {"holder": owner}
+        return result | {"_ansible_no_log": True}  # checksums of secrets are among what was found
 
     def _lock(self, owner: Holder, options: dict[str, str], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         arguments = {**self._task.args, "owner": owner, **options}

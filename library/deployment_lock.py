@@ -11,7 +11,8 @@ description:
   - A lock that another run holds is refused. One whose run has ended without giving it back is told apart where it
     came from the same control node, and taken over; others are broken with O(break_lock).
   - The lock lies in C(/run), which a restart of the host empties. In check mode nothing is locked.
-  - Taking it twice in a run changes nothing. It is given back by removing the file, under the guard that lies beside it.
+  - Taking it twice in a run changes nothing. It is given back by removing the file, under the guard that lies beside
+    it, the same name with C(.guard).
   - Can look at all that a deployment wants to know, once nobody else can change it any more.
 options:
   what:
@@ -25,7 +26,7 @@ options:
   path:
     description: The file.
     type: path
-    default: /run/mlflow-stack.lock
+    required: true
   look:
     description: What to look at; without it, at nothing.
     type: dict
@@ -62,6 +63,7 @@ author: mlflow-stack contributors
 EXAMPLES = r"""
 - name: Let no other deployment in
   deployment_lock:
+    path: /run/mlflow-stack.lock
     what: site.yml
     look:
       config_root: /etc/mlflow-stack
@@ -72,8 +74,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 holder:
-  description: Who holds the lock now; null when nobody does.
-  returned: always
+  description: >-
+    Who holds the lock now; null when nobody does. This run where the module has failed, as it may have taken the lock.
+  returned: unless another run holds the lock
   type: dict
 records:
   description: What deployments have written down on the host, by the names of the local facts.
@@ -141,8 +144,11 @@ def read(path: Path) -> Holder | None:
 
 @contextlib.contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Let one process at a time look at the lock and change it."""
-    with path.with_name(f"{path.name}.guard").open("w") as guard:
+    """Let one process at a time look at the lock and change it, as the end of a run does under the same guard."""
+    guarded = path.with_name(f"{path.name}.guard")
+    guarded.touch()
+    guarded.chmod(0o600)  # who may open it can make others wait
+    with guarded.open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         yield
 
@@ -170,7 +176,7 @@ def main() -> None:
         argument_spec={
             "what": {"type": "str", "default": "a deployment"},
             "break_lock": {"type": "str", "default": ""},
-            "path": {"type": "path", "default": "/run/mlflow-stack.lock"},
+            "path": {"type": "path", "required": True},
             "look": {
                 "type": "dict",
                 "options": {
@@ -192,7 +198,7 @@ def main() -> None:
     try:
         found = look_at(parameters["look"]) if module.check_mode or (holder and holder["id"] == owner["id"]) else {}
     except OSError as error:
-        module.fail_json(msg=f"The host cannot be looked at: {error}.", holder=holder)
+        module.fail_json(msg=f"The host cannot be looked at: {error}.")
     module.exit_json(changed=False, holder=holder, **found)
 
 

@@ -27,6 +27,7 @@ FOUND: dict[str, Any] = {
     "image_origin_used": "distro",
     "docker_containers": {},
     "docker_images": [],
+    "image_archives": {},
 }
 LOADER = DataLoader()
 

@@ -249,6 +249,9 @@ def action_plugin() -> ModuleType:
     return module
 
 
+ANSIBLE = Path(sys.executable).with_name("ansible")
+
+
 class TestLock:
     """Issue line A6."""
 
@@ -279,18 +282,19 @@ class TestLock:
         assert {file.name for file in path.parent.iterdir()} == {"lock.guard"}
         self.give_back(path, who)  # nothing to do
 
-    def give_back(self, path: Path, who: str) -> None:
+    def test_check_mode_ends_where_nobody_holds_it(self, path: Path) -> None:
+        self.give_back(path, None, "--check")
+
+    def give_back(self, path: Path, who: str | None, *options: str) -> None:
         """Run the tasks that end a run."""
-        role = ["include_role", "--args", "name=deployment tasks_from=end rolespec_validate=false"]
         variables = {
             "ansible_connection": "local",
-            "deployment_found": {"holder": {"id": who}},
+            "deployment_found": {"holder": {"id": who} if who else None},
             "__deployment_lock": str(path),
         }
-        ansible = Path(sys.executable).with_name("ansible")
-        subprocess.run(
-            [ansible, "localhost", "--module-name", *role, "--extra-vars", json.dumps(variables)], cwd=REPO, check=True
-        )
+        role = "name=deployment tasks_from=end rolespec_validate=false"
+        command = [str(ANSIBLE), "localhost", "--module-name", "include_role", "--args", role, *options]
+        subprocess.run([*command, "--extra-vars", json.dumps(variables)], cwd=REPO, check=True)
 
     def test_the_lock_that_is_named_is_broken(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.run(path, capsys, "a")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socketserver
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
@@ -14,6 +16,7 @@ import deployment_lock
 import pytest
 from ansible.module_utils import host_look
 from ansible.module_utils.testing import patch_module_args
+from lookups import REPO
 
 ENGINE: dict[str, Any] = {
     "/info": {"DockerRootDir": "/srv/docker"},
@@ -135,3 +138,29 @@ def test_who_has_not_got_the_lock_does_not_look(tmp_path: Path, capsys: pytest.C
     assert looked_at <= run("a").keys()
     assert not looked_at & run("b").keys()
     assert looked_at <= run("b", _ansible_check_mode=True).keys()  # which changes nothing
+
+
+def part(tasks: str) -> dict[str, Any]:
+    """A task that runs a part of the role deployment."""
+    return {"ansible.builtin.include_role": {"name": "deployment", "tasks_from": tasks, "rolespec_validate": False}}
+
+
+def test_the_lock_is_given_back_though_the_look_has_failed(
+    engine: str, answers: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it fails with: here an engine that is none answers."""
+    answers["/info"] = {}
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{engine}")
+    play = {
+        "hosts": "localhost",
+        "connection": "local",
+        "gather_facts": False,
+        "tasks": [{"block": [part("begin")], "rescue": [part("end")]}],
+    }
+    (playbook := tmp_path / "play.yml").write_text(json.dumps([play]))
+    variables = ["--extra-vars", f"__deployment_lock={tmp_path}/lock"]
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), *variables, str(playbook)]
+    done = subprocess.run(command, cwd=REPO, stdout=subprocess.PIPE, text=True, check=True)
+    assert "DockerRootDir" in done.stdout
+    assert (tmp_path / "lock.guard").exists()
+    assert not (tmp_path / "lock").exists()

@@ -117,8 +117,9 @@ def test_two_logins_are_none(rig: Rig) -> None:
 
 
 PROTECTED_BY_MIDDLEWARE = {
-    "artifacts": ("GET", "/api/2.0/mlflow-artifacts/artifacts"),
-    "a download": ("GET", "/ajax-api/2.0/mlflow/get-artifact?run_uuid=0&path=a"),
+    "a download": ("GET", "/api/2.0/mlflow-artifacts/artifacts/0/file"),
+    "an upload": ("PUT", "/api/2.0/mlflow-artifacts/artifacts/0/file"),
+    "a gateway": ("POST", "/gateway/a/mlflow/invocations"),
     "traces": ("POST", "/v1/traces"),
     "jobs": ("GET", "/ajax-api/3.0/jobs/0"),
     "the assistant": ("GET", "/ajax-api/3.0/mlflow/assistant/config"),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mlflow_stack_rig
 import pytest
@@ -102,13 +103,13 @@ cli(["server", "--app-name", "mlflow-stack"])
     assert told(ours) == told(theirs)
 
 
-_ROUTES = """
-import json, os
+# Makes an app, and lists the routes that are FastAPI's own.
+_APP = """
+import json, os, re
 import mlflow_stack_server
 os.environ.update(mlflow_stack_server.server_environment())
 mlflow_stack_server.read_keys()
 {app}
-from mlflow.server import app as flask
 
 def native(routes):
     for route in routes:
@@ -117,29 +118,70 @@ def native(routes):
             yield from ((method, prefix + path) for method, path in native(route.original_router.routes))
         else:
             yield from ((method, route.path) for method in getattr(route, "methods", None) or ["all"])
-
+"""
+_ROUTES = """
+from mlflow.server import app as flask
 mounted = ((method, rule.rule) for rule in flask.url_map.iter_rules() for method in rule.methods)
 print(json.dumps([*native(app.routes), *mounted]))
 """
+# Prints the middlewares that a request may go around, the others of their kind, and which requests go around.
+_AROUND = """
+from mlflow_stack_permissions import Around
+from starlette.middleware.base import BaseHTTPMiddleware
+
+def of(kind):
+    found = [middleware.kwargs for middleware in app.user_middleware if middleware.cls is kind]
+    return {options["dispatch"].__name__: options.get("is_theirs") for options in found}
+
+requests = [("POST", "/api/2.0/mlflow/runs/search")]
+requests += [(method, re.sub("{.*?}", "x", path)) for method, path in native(app.routes) if method != "all"]
+is_theirs = [*of(Around).values()][0]
+scopes = [{"type": "http", "method": method, "path": path, "headers": []} for method, path in requests]
+around = [scope["path"] for scope in scopes if not is_theirs(scope)]
+print(json.dumps([sorted(of(Around)), [*of(BaseHTTPMiddleware)], around]))
+"""
 
 
-def test_no_route_is_lost(tmp_path: Path) -> None:
-    """Issue line B6."""
-    environment = mlflow_stack_rig.environment_of(tmp_path, "ftp://files/")
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Variables with which an app can be made, and its database."""
+    environment = mlflow_stack_rig.environment_of(tmp_path_factory.mktemp("app"), "ftp://files/")
     prepare = "import mlflow_stack_server; mlflow_stack_server.prepare()"
     subprocess.run([sys.executable, "-c", prepare], env=environment, check=True)
+    return environment
+
+
+def told(environment: dict[str, str], app: str, program: str) -> list[Any]:
+    """What a program prints of the app that is made so."""
+    program = _APP.replace("{app}", app) + program
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, text=True, check=True
+    )
+    answer: list[Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+OURS = "app = mlflow_stack_server.create_shared_app()"
+
+
+def test_no_route_is_lost(prepared: dict[str, str]) -> None:
+    """Issue line B6."""
 
     def routes(app: str) -> set[tuple[str, str]]:
-        program = _ROUTES.replace("{app}", app)
-        done = subprocess.run(
-            [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, text=True, check=True
-        )
-        return {(method, path) for method, path in json.loads(done.stdout.splitlines()[-1])}
+        return {(method, path) for method, path in told(prepared, app, _ROUTES)}
 
     theirs = routes("from mlflow.server.auth import create_app; app = create_app()")
     assert ("POST", "/gateway/{endpoint_name}/mlflow/invocations") in theirs  # of both kinds
     assert ("POST", f"{API}/runs/create") in theirs
-    assert theirs <= routes("app = mlflow_stack_server.create_shared_app()")
+    assert theirs <= routes(OURS)
+
+
+def test_only_what_is_for_flask_goes_around_middlewares_that_are_known(prepared: dict[str, str]) -> None:
+    """One that a release of MLflow adds is not gone around."""
+    known, others, around = told(prepared, OURS, _AROUND)
+    assert known == ["fastapi_permission_middleware", "gateway_timing_middleware", "workspace_context_middleware"]
+    assert others == []
+    assert around == [f"{API}/runs/search"]
 
 
 def experiment_of(rig: Rig, name: str) -> str:

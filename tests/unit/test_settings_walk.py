@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from settings_harness import OPTIONS, Inventory
+from settings_harness import FOUND, OPTIONS, Inventory
 from validate_settings import HANDED_OVER
 
 TEXTS = {
@@ -136,3 +136,26 @@ def test_names_that_the_deployment_itself_needs_are_always_allowed(inventory: In
         server = inventory.compute(["mlflow_container"], {"mlflow_allowed_hosts": names})["mlflow_container"]
         allowed = server["environment"]["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
         assert {f"{name}:*" for name in ("localhost", "127.0.0.1", "mlflow", *names)} <= set(allowed)
+
+
+IMAGE = "portainer/portainer-ce:1"
+PORTAINER = {
+    "a registry": ({"image_origin_used": "upstream"}, True),
+    "the host": ({"docker_images": [IMAGE]}, True),
+    "an archive": ({"image_archives": {IMAGE: "/srv/images/portainer.tar"}}, True),
+    "nowhere": ({"docker_images": ["portainer/portainer-ce:2"], "image_archives": {"postgres:17": "x"}}, False),
+    "no group": ({"image_origin_used": "upstream", "groups": {"mlflow": ["localhost"]}}, False),
+}
+
+
+@pytest.mark.parametrize(("found", "included"), PORTAINER.values(), ids=PORTAINER)
+def test_portainer_is_included_where_its_image_is_to_be_had(
+    inventory: Inventory, monkeypatch: pytest.MonkeyPatch, found: dict[str, Any], included: bool
+) -> None:
+    for name, value in found.items():
+        monkeypatch.setitem(FOUND, name, value)
+    names = ["stack_portainer_included", "stack_published_ports"]
+    values = inventory.compute(names, {"portainer_image": f"docker.io/{IMAGE}"})
+    assert values["stack_portainer_included"] is included
+    ports = [port["variable"] for port in values["stack_published_ports"]]
+    assert ("portainer_port" in ports) is included

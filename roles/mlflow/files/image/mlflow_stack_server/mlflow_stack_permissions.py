@@ -13,6 +13,8 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from starlette.middleware.base import BaseHTTPMiddleware
+
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from flask import Response
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     from mlflow.server.auth.sqlalchemy_store import RoleGrantRow, SqlAlchemyStore
     from sqlalchemy import Select
     from sqlalchemy.orm import Session
-    from starlette.types import Receive, Scope, Send
+    from starlette.middleware.base import DispatchFunction
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class Known(NamedTuple):
@@ -30,7 +33,9 @@ class Known(NamedTuple):
     grants: dict[int, list[tuple[str, RoleGrantRow]]]  # each with its workspace
 
 
-THEIRS = "mlflow_stack.for_middleware"  # key of a request's scope
+# MLflow's middlewares that do nothing to a request for Flask: that has the same checks of its own.
+FOR_FASTAPI = {"fastapi_permission_middleware", "gateway_timing_middleware", "workspace_context_middleware"}
+THEIRS = "mlflow_stack.for_fastapi"  # key of a request's scope
 
 _known: ContextVar[Known | None] = ContextVar("known", default=None)
 
@@ -53,41 +58,40 @@ def ask_less() -> None:
 
 
 def pass_straight_on(app: FastAPI) -> None:
-    """Have a request that is not for MLflow's middleware go around it, and not through a task and two queues for each.
+    """Have what is for Flask, which asks for the login itself, go around the middlewares that would only pass it on.
 
-    They are for FastAPI's routes and what MLflow protects as such, the gateway among it, and for who names a workspace.
-    What is for Flask, which asks for the login itself, they only pass on.
+    Through each of them it takes a task and two queues.
     """
-    from mlflow.environment_variables import MLFLOW_ENABLE_WORKSPACES
     from mlflow.server import auth
-    from mlflow.server.workspace_helpers import WORKSPACE_HEADER_NAME
-    from starlette.middleware.base import BaseHTTPMiddleware
 
-    if MLFLOW_ENABLE_WORKSPACES.get():
-        return  # then every request has one
     native_routes = auth._native_fastapi_routes(app)
-    workspace = WORKSPACE_HEADER_NAME.lower().encode()
 
     def is_theirs(scope: Scope) -> bool:
-        return (
-            auth._find_fastapi_validator(scope["path"], scope["method"]) is not None
-            or auth._scope_matches_native_route(native_routes, scope)
-            or any(name == workspace for name, _ in scope["headers"])
-        )
+        return auth._find_fastapi_validator(
+            scope["path"], scope["method"]
+        ) is not None or auth._scope_matches_native_route(native_routes, scope)
 
-    class Around(BaseHTTPMiddleware):
-        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] == "http" and THEIRS not in scope:
-                scope[THEIRS] = is_theirs(scope)
-            if scope.get(THEIRS):
-                await super().__call__(scope, receive, send)
-            else:
-                await self.app(scope, receive, send)
-
-    stack: list[Any] = app.user_middleware
-    for middleware in stack:
-        if middleware.cls is BaseHTTPMiddleware:
+    middlewares: list[Any] = app.user_middleware
+    for middleware in middlewares:
+        if middleware.cls is BaseHTTPMiddleware and middleware.kwargs["dispatch"].__name__ in FOR_FASTAPI:
             middleware.cls = Around
+            middleware.kwargs["is_theirs"] = is_theirs
+
+
+class Around(BaseHTTPMiddleware):
+    """A middleware that a request goes around unless `is_theirs` says that it is for the routes of FastAPI."""
+
+    def __init__(self, app: ASGIApp, dispatch: DispatchFunction, is_theirs: Callable[[Scope], bool]) -> None:
+        super().__init__(app, dispatch)
+        self._is_theirs = is_theirs
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and THEIRS not in scope:
+            scope[THEIRS] = self._is_theirs(scope)
+        if scope.get(THEIRS):
+            await super().__call__(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
 
 class Reader:
