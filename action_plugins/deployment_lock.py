@@ -48,9 +48,9 @@ def this_run(pid: int) -> Holder:
 
 def has_ended(holder: Holder) -> bool:
     """Whether the run that holds a lock has surely ended: it was of this machine, and its process is gone."""
-    return (
-        bool(holder.get("machine")) and holder["machine"] == machine() and started(holder["pid"]) != holder["started"]
-    )
+    if not holder.get("machine") or not {"pid", "started"} <= holder.keys():
+        return False
+    return bool(holder["machine"] == machine() and started(holder["pid"]) != holder["started"])
 
 
 def refusal(host: str, holder: Holder) -> str:

@@ -323,6 +323,7 @@ class TestLock:
         assert plugin.has_ended(holder)
         assert not plugin.has_ended(holder | {"machine": "another"})
         assert not plugin.has_ended({"id": "unknown"})
+        assert not plugin.has_ended({"id": "unknown", "machine": plugin.machine()})
         assert not plugin.has_ended(plugin.this_run(os.getpid()))
 
     def test_what_the_other_one_reads(self) -> None:

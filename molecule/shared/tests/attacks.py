@@ -296,6 +296,7 @@ _add(
     f"{AJAX}/logged-models/{{logged_model}}/artifacts/files?artifact_file_path=MLmodel",
 )
 _add("trace's data", "GET", f"{AJAX}/get-trace-artifact?request_id={{trace}}")
+_add("trace, moved", "POST", f"{V3}/traces", {"trace": {"trace_info": _trace("{trace}", "{own_experiment}")}})
 _add("trace's attachment", "GET", f"{AJAX}/get-trace-artifact?request_id={{trace}}&path=secret.txt")
 _add("presigned upload", "POST", f"{API}/artifacts/presigned-upload-url", {"run_id": "{run}", "path": FILE})
 _add("presigned download", "POST", f"{API}/artifacts/presigned-download-url", {"run_id": "{run}", "path": FILE})
@@ -333,6 +334,8 @@ _LOCATIONS = {
     "store, no host": "ftps:///{directory}",
     "store, no slashes": "ftps:{directory}",
     "store, other protocol": "sftp://ftp:2121/{directory}",
+    "a bucket": "s3://bucket/{directory}",
+    "a lake": "dbfs:/{directory}",
     "disk": "file:///etc",
     "disk, path": "/etc",
     "disk, password file": "file:///etc/mlflow-stack",

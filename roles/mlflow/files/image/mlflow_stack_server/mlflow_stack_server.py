@@ -1,7 +1,7 @@
 """MLflow's server as this platform runs it, by `mlflow-stack-server`; and what prepares its database.
 
 It is MLflow's basic-auth app with mlflow_ftps' routes, keys from files, an address that tells whether the stores
-answer, 401 for what is no login, 400 for what no database takes, and the experiment Default for every account.
+answer, 401 for what is no login, refusals that MLflow lacks, and the experiment Default for every account.
 
 Environment: MLFLOW_STACK_SECRETS, the directory of the files secret_key, crypto_passphrase, webhook_key and, for
 `prepare`, accounts.json (/etc/mlflow-stack); MLFLOW_BACKEND_STORE_URI, MLFLOW_AUTH_CONFIG_PATH.
@@ -28,6 +28,7 @@ from weakref import WeakKeyDictionary
 
 import mlflow_stack_page
 import mlflow_stack_permissions
+import mlflow_stack_refusals
 import mlflow_stack_workers
 
 if TYPE_CHECKING:
@@ -35,9 +36,7 @@ if TYPE_CHECKING:
     from mlflow.server.auth.entities import User
     from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
     from sqlalchemy import Engine
-    from sqlalchemy.engine import ExceptionContext
     from starlette.types import ASGIApp, Receive, Scope, Send
-    from werkzeug.sansio.response import Response
 
 SECRETS = Path(os.environ.get("MLFLOW_STACK_SECRETS", "/etc/mlflow-stack"))
 # MLflow takes its keys from the environment alone. They are set here, in the process that uses them: variables of the
@@ -75,7 +74,7 @@ def create_app() -> FastAPI:
     mlflow_stack_permissions.pass_straight_on(app)
     app.add_middleware(Front)
     mlflow_stack_page.show()
-    refuse_what_is_no_request()
+    mlflow_stack_refusals.refuse()
     share_default_experiment_with_new_accounts()
     return app
 
@@ -156,31 +155,6 @@ def read_keys() -> None:
     """Set MLflow's variables from the files of its keys. Must come before MLflow's stores are imported."""
     for name, variable in KEYS.items():
         os.environ[variable] = (SECRETS / name).read_text().strip()
-
-
-def refuse_what_is_no_request() -> None:
-    """Answer 400 where MLflow answers 500, after which its client tries again for minutes.
-
-    That is to text that no database takes, as with a NUL, and to GraphQL that is none, or too deep.
-    """
-    from graphql import GraphQLError
-    from mlflow.exceptions import MlflowException
-    from mlflow.server import app
-    from sqlalchemy import Engine, event
-
-    @event.listens_for(Engine, "handle_error")
-    def refuse_text(context: ExceptionContext) -> None:
-        if isinstance(context.original_exception, ValueError):  # the driver's, before it has sent anything
-            raise MlflowException.invalid_parameter_value(
-                f"The database does not take this: {context.original_exception}"
-            ) from context.original_exception
-
-    def refuse_query(error: Exception) -> tuple[Response, int]:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
-        return app.json.response(errors=[f"This is no query that can be answered: {reason}"]), 400
-
-    app.register_error_handler(GraphQLError, refuse_query)
-    app.register_error_handler(RecursionError, refuse_query)
 
 
 def share_default_experiment_with_new_accounts() -> None:

@@ -1,0 +1,120 @@
+"""What the server refuses and MLflow does not: odd requests, stores that are not there, and what is another's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import mlflow_stack_rig
+import pytest
+import requests
+from mlflow_stack_rig import ADMIN, Answer, Rig
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+API, V3 = "/api/2.0/mlflow", "/api/3.0/mlflow"
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    home = tmp_path_factory.mktemp("mlflow") / "home"
+    with mlflow_stack_rig.running(home, str(home / "store")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def experiments(rig: Rig) -> list[str]:
+    """The numbers of two experiments."""
+    answers = [rig.send("POST", f"{API}/experiments/create", account=ADMIN, body={"name": name}) for name in "ab"]
+    return [answer.json()["experiment_id"] for answer in answers]
+
+
+ODD = {
+    "a list": (f"{API}/experiments/create", [1]),
+    "a text": (f"{API}/runs/search", "x"),
+    "a number": (f"{API}/runs/create", 5),
+    "graphql of a list": ("/graphql", [1]),
+    "graphql of nothing": ("/graphql", {}),
+    "graphql of a number": ("/graphql", {"query": 1}),
+    "graphql with a list of variables": (
+        "/graphql",
+        {"query": '{ test(inputString: "a") { output } }', "variables": [1]},
+    ),
+}
+
+
+@pytest.mark.parametrize(("path", "body"), ODD.values(), ids=ODD)
+def test_a_body_that_is_no_request_is_a_400(rig: Rig, path: str, body: object) -> None:
+    answer = rig.send("POST", path, account=ADMIN, body=body)
+    assert answer.status == 400
+    assert "This is no request" in answer.body
+
+
+STORES = ["s3://bucket/a", "gs://bucket/a", "dbfs:/a", "wasbs://a@b/c", "hdfs://a/b", "odd:a"]
+
+
+@pytest.mark.parametrize("location", STORES)
+def test_a_store_that_is_not_there_is_refused(rig: Rig, location: str) -> None:
+    body = {"name": f"in {location}", "artifact_location": location}
+    assert rig.send("POST", f"{API}/experiments/create", account=ADMIN, body=body).status == 400
+    rig.send("POST", f"{API}/registered-models/create", account=ADMIN, body={"name": "m"})
+    version = {"name": "m", "source": location}
+    assert rig.send("POST", f"{API}/model-versions/create", account=ADMIN, body=version).status == 400
+
+
+def start(rig: Rig, trace: str, experiment: str, *assessments: str) -> Answer:
+    """Start a trace, or what seems to be one, with assessments of these numbers."""
+    place = {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": experiment}}
+    when = "2026-01-01T00:00:00Z"
+    source = {"source_type": "HUMAN", "source_id": "a"}
+    assessed = [
+        {
+            "assessment_id": identity,
+            "assessment_name": "good",
+            "trace_id": trace,
+            "source": source,
+            "create_time": when,
+            "last_update_time": when,
+            "feedback": {"value": True},
+        }
+        for identity in assessments
+    ]
+    info = {"trace_id": trace, "trace_location": place, "request_time": when, "state": "OK", "assessments": assessed}
+    return rig.send("POST", f"{V3}/traces", account=ADMIN, body={"trace": {"trace_info": info}})
+
+
+def export(rig: Rig, trace: str, experiment: str, name: str) -> int:
+    """Send a span of a trace as OpenTelemetry does; the answer's status."""
+    span = Span(trace_id=bytes.fromhex(trace), span_id=b"8 octets", name=name, start_time_unix_nano=1)
+    request = ExportTraceServiceRequest()
+    request.resource_spans.add().scope_spans.add().spans.append(span)
+    username, _, password = ADMIN.partition(":")
+    return requests.post(
+        f"{rig.url}/v1/traces",
+        data=request.SerializeToString(),
+        headers={"Content-Type": "application/x-protobuf", "X-Mlflow-Experiment-Id": experiment},
+        auth=(username, password),
+        timeout=30,
+    ).status_code
+
+
+def test_a_trace_stays_in_its_experiment(rig: Rig, experiments: list[str]) -> None:
+    """Who may write to the other experiment took it over, and could delete it."""
+    assert start(rig, "tr-a", experiments[0]).status == 200
+    assert start(rig, "tr-a", experiments[1]).status == 403
+    assert start(rig, "tr-a", experiments[0]).status == 200  # as when its spans came first
+
+
+def test_spans_go_into_a_trace_by_way_of_its_experiment(rig: Rig, experiments: list[str]) -> None:
+    """Who may write to the other experiment changed what it says."""
+    trace = "0123456789abcdef" * 2
+    assert export(rig, trace, experiments[0], "first") == 200
+    assert export(rig, trace, experiments[1], "forged") == 403
+    assert export(rig, trace, experiments[0], "second") == 200
+    assert start(rig, f"tr-{trace}", experiments[1]).status == 403
+
+
+def test_an_assessment_stays_with_its_trace(rig: Rig, experiments: list[str]) -> None:
+    assert start(rig, "tr-assessed", experiments[0], "a-1").status == 200
+    assert start(rig, "tr-thief", experiments[1]).status == 200
+    assert start(rig, "tr-thief", experiments[1], "a-1").status == 403
+    assert start(rig, "tr-assessed", experiments[0], "a-1").status == 200
