@@ -82,16 +82,17 @@ def start(rig: Rig, trace: str, experiment: str, *assessments: str) -> Answer:
     return rig.send("POST", f"{V3}/traces", account=ADMIN, body={"trace": {"trace_info": info}})
 
 
-def export(rig: Rig, trace: str, experiment: str, name: str) -> int:
-    """Send a span of a trace as OpenTelemetry does; the answer's status."""
+def export(rig: Rig, trace: str, experiment: str, name: str, *, account: str = ADMIN, run: str = "") -> int:
+    """Send a span of a trace, perhaps of a run, as OpenTelemetry does; the answer's status."""
     span = Span(trace_id=bytes.fromhex(trace), span_id=b"8 octets", name=name, start_time_unix_nano=1)
     request = ExportTraceServiceRequest()
     request.resource_spans.add().scope_spans.add().spans.append(span)
-    username, _, password = ADMIN.partition(":")
+    username, _, password = account.partition(":")
+    headers = {"Content-Type": "application/x-protobuf", "X-Mlflow-Experiment-Id": experiment}
     return requests.post(
         f"{rig.url}/v1/traces",
         data=request.SerializeToString(),
-        headers={"Content-Type": "application/x-protobuf", "X-Mlflow-Experiment-Id": experiment},
+        headers=headers | ({"X-Mlflow-Run-Id": run} if run else {}),
         auth=(username, password),
         timeout=30,
     ).status_code
@@ -118,3 +119,17 @@ def test_an_assessment_stays_with_its_trace(rig: Rig, experiments: list[str]) ->
     assert start(rig, "tr-thief", experiments[1]).status == 200
     assert start(rig, "tr-thief", experiments[1], "a-1").status == 403
     assert start(rig, "tr-assessed", experiments[0], "a-1").status == 200
+
+
+def test_spans_link_their_trace_to_a_run_of_ones_own(rig: Rig, experiments: list[str]) -> None:
+    """Who may only read the run put traces on its page."""
+    name, password = (account := "scientist:a-password-of-the-scientist").split(":")
+    rig.send("POST", f"{API}/users/create", account=ADMIN, body={"username": name, "password": password})
+    own = rig.send("POST", f"{API}/experiments/create", account=account, body={"name": name}).json()["experiment_id"]
+    places = [(account, own), (ADMIN, experiments[0])]
+    made = [rig.send("POST", f"{API}/runs/create", account=who, body={"experiment_id": place}) for who, place in places]
+    runs = [answer.json()["run"]["info"]["run_id"] for answer in made]
+    assert export(rig, "1" * 32, own, "own", account=account, run=runs[0]) == 200
+    assert export(rig, "2" * 32, own, "another's", account=account, run=runs[1]) == 403
+    assert export(rig, "2" * 32, own, "nobody's", account=account, run="0" * 32) == 403
+    assert export(rig, "2" * 32, own, "of no run", account=account) == 200

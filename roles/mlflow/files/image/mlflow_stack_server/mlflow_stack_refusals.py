@@ -2,19 +2,22 @@
 
 MLflow answers 500 to requests that are none, after which its client tries again for minutes. It takes an artifact
 location in a store that this server has no library for, and fails over it ever after, `mlflow gc` included. And it lets
-whoever may write to one experiment move a trace there that is in another, or write to it.
+whoever may write to one experiment move a trace there that is in another, write to it, or link one to another's run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlflow.entities import Span, TraceInfo
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     from sqlalchemy.engine import ExceptionContext
+    from starlette.requests import Request
     from werkzeug.sansio.response import Response
+
+    Validator = Callable[[str, Request], Awaitable[bool]]
 
 # Of a location or a source; mlflow_ftps looks at what they name. Without a scheme are the sources of prompts.
 SCHEMES = {"", "file", "ftp", "ftps", "http", "https", "mlflow-artifacts", "models", "runs"}
@@ -28,6 +31,7 @@ def refuse() -> None:
     refuse_queries_that_are_none()
     refuse_stores_that_are_not_here()
     keep_traces_in_their_experiments()
+    keep_traces_from_others_runs()
 
 
 def refuse_text_that_no_database_takes() -> None:
@@ -115,6 +119,28 @@ def keep_traces_in_their_experiments() -> None:
         return logged
 
     store.start_trace, store.log_spans = start, log
+
+
+def keep_traces_from_others_runs() -> None:
+    """Spans name a run that their trace is linked to: one that the account may change, as where a link is asked for."""
+    from mlflow.server import auth
+    from mlflow.tracing.utils.otlp import MLFLOW_RUN_ID_HEADER
+
+    get_validator = auth._get_otel_validator
+
+    def get_stricter_validator(path: str) -> Validator:
+        validate: Validator = get_validator(path)
+
+        async def validate_run_too(username: str, request: Request) -> bool:
+            if not await validate(username, request):
+                return False
+            run = request.headers.get(MLFLOW_RUN_ID_HEADER)
+            requirement = auth._run_requirement(run, "update") if run else None
+            return not run or bool(requirement and auth.authorize(username, *requirement))
+
+        return validate_run_too
+
+    auth._get_otel_validator = get_stricter_validator
 
 
 def check_that_they_are_there(
