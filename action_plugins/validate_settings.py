@@ -299,7 +299,7 @@ KINDS: dict[str, Kind] = {
     ),
     "container_project": text(r"[a-z0-9][a-z0-9_-]{0,39}", "what stack_name is"),
     "*_config_root": own_directory,
-    "stack_secrets_dir": local_path,
+    "*_secrets_dir": local_path,
     "stack_other_variables": text(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a variable"),
     "stack_minimum_*_mb": number(0, 1_000_000_000, "a number of MiB"),
     "stack_minimum_password_length": number(12, 32, "a number of characters"),

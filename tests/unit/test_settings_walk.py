@@ -159,3 +159,8 @@ def test_portainer_is_included_where_its_image_is_to_be_had(
     assert values["stack_portainer_included"] is included
     ports = [port["variable"] for port in values["stack_published_ports"]]
     assert ("portainer_port" in ports) is included
+
+
+def test_secrets_may_lie_in_a_directory_with_a_blank(inventory: Inventory) -> None:
+    """Issue line C, "INVENTORY with a blank in make"."""
+    assert inventory.refusals({"stack_secrets_dir": "/srv/my inventories/prod/secrets"}) == []
