@@ -49,6 +49,12 @@ def test_a_body_that_is_no_request_is_a_400(rig: Rig, path: str, body: object) -
     assert "This is no request" in answer.body
 
 
+def test_a_file_may_be_a_list(rig: Rig, experiments: list[str]) -> None:
+    made = rig.send("POST", f"{API}/runs/create", account=ADMIN, body={"experiment_id": experiments[0]})
+    address = f"/ajax-api/2.0/mlflow/upload-artifact?run_uuid={made.json()['run']['info']['run_id']}&path=list.json"
+    assert rig.send("POST", address, account=ADMIN, body=[1]).status == 200
+
+
 STORES = ["s3://bucket/a", "gs://bucket/a", "dbfs:/a", "wasbs://a@b/c", "hdfs://a/b", "odd:a"]
 
 

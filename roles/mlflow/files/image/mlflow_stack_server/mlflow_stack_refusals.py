@@ -53,6 +53,8 @@ def refuse_bodies_that_are_no_request() -> None:
     from mlflow.server import app
 
     def refuse_body() -> tuple[Response, int] | None:
+        if request.path.endswith("/upload-artifact"):
+            return None  # a file, which may be a list of JSON
         is_graphql = request.path.endswith("/graphql")
         if not is_graphql and (not request.content_length or request.get_data().lstrip()[:1] == b"{"):
             return None  # as nearly all are
