@@ -49,6 +49,11 @@ def test_a_body_that_is_no_request_is_a_400(rig: Rig, path: str, body: object) -
     assert "This is no request" in answer.body
 
 
+@pytest.mark.parametrize(("path", "body"), ODD.values(), ids=ODD)
+def test_without_a_login_it_is_a_401(rig: Rig, path: str, body: object) -> None:
+    assert rig.send("POST", path, body=body).status == 401
+
+
 def test_a_file_may_be_a_list(rig: Rig, experiments: list[str]) -> None:
     made = rig.send("POST", f"{API}/runs/create", account=ADMIN, body={"experiment_id": experiments[0]})
     address = f"/ajax-api/2.0/mlflow/upload-artifact?run_uuid={made.json()['run']['info']['run_id']}&path=list.json"

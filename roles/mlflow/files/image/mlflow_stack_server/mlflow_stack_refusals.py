@@ -48,11 +48,15 @@ def refuse_text_that_no_database_takes() -> None:
 
 
 def refuse_bodies_that_are_no_request() -> None:
-    """JSON that is no object, and for GraphQL an object whose parts are of other types."""
-    from flask import request
-    from mlflow.server import app
+    """JSON that is no object, and for GraphQL an object whose parts are of other types.
 
-    def refuse_body() -> tuple[Response, int] | None:
+    They are refused before MLflow looks at what an account may do, which ends in an error over them already.
+    """
+    from flask import request
+    from mlflow.server import app, auth
+    from werkzeug.sansio.response import Response
+
+    def refuse_body() -> Response | tuple[Response, int] | None:
         if request.path.endswith("/upload-artifact"):
             return None  # a file, which may be a list of JSON
         is_graphql = request.path.endswith("/graphql")
@@ -65,6 +69,8 @@ def refuse_bodies_that_are_no_request() -> None:
             fault = f"{odd[0]} is of another type"
         else:
             return None
+        if isinstance(login := auth.authenticate_request(), Response):
+            return login  # there is none: that comes first
         return app.json.response(error_code="BAD_REQUEST", message=f"This is no request: {fault}."), 400
 
     app.before_request_funcs.setdefault(None, []).insert(0, refuse_body)
