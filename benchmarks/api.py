@@ -89,8 +89,7 @@ def _broken_limits(shipped: Figures, without: Figures, ours: Figures) -> list[st
 def _servers(home: Path, stack: contextlib.ExitStack) -> dict[str, Server]:
     """The servers, on one database of PostgreSQL."""
     home.chmod(0o755)  # PostgreSQL runs as another user
-    database = Postgres.make(home / "postgres")
-    stack.callback(database.stop)
+    database = stack.enter_context(Postgres.running())
     # Makes the schema and the administrator, and tells what the image's server needs.
     with running_rig(home / "rig", str(home / "artifacts"), database=database.uri) as rig:
         username, password = ACCOUNT.split(":")

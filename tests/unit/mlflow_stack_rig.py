@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 import pytest
@@ -156,20 +156,22 @@ class Postgres:
         self._control("stop", "-m", "immediate")
 
     @classmethod
-    def make(cls, home: Path) -> Postgres:
-        """A new one, running; who may not be root reaches `home`. Skips the test where PostgreSQL is not installed."""
+    @contextmanager
+    def running(cls) -> Iterator[Postgres]:
+        """A new one. Skips the test where PostgreSQL is not installed."""
         if not _POSTGRES:
             pytest.skip("PostgreSQL is not installed")
-        server = cls(home, free_port())
-        home.mkdir()
-        if os.getuid() == 0:  # whom PostgreSQL does not serve
-            for parent in itertools.takewhile(lambda path: not path.stat().st_mode & 0o001, home.parents):
-                parent.chmod(0o755)  # pytest's own, which it closes
-            shutil.chown(home, "nobody")
-            home.chmod(0o700)
-        server._run("initdb", "--auth=trust", "--username=postgres", "--no-sync", "--pgdata", str(home / "data"))
-        server.start()
-        return server
+        # Not in pytest's own directory: it is root's alone, whom PostgreSQL does not serve.
+        with TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as directory:
+            server = cls(Path(directory), free_port())
+            if os.getuid() == 0:
+                shutil.chown(directory, "nobody")
+            server._run("initdb", "--auth=trust", "--username=postgres", "--no-sync", "--pgdata", f"{directory}/data")
+            server.start()
+            try:
+                yield server
+            finally:
+                server.stop()
 
     def _control(self, *arguments: str) -> None:
         options = f"-h 127.0.0.1 -p {self.port} -k {self.home} -F"

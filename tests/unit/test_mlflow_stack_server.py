@@ -34,11 +34,10 @@ def ftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pyftpdlib]:
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def postgres() -> Iterator[Postgres]:
     """The database."""
-    server = Postgres.make(tmp_path_factory.mktemp("postgres") / "home")
-    yield server
-    server.stop()
+    with Postgres.running() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

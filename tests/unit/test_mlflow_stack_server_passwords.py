@@ -112,15 +112,14 @@ def test_the_accounts_configuration_gives_the_name_back(files: dict[str, dict[st
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def postgres() -> Iterator[Postgres]:
     """PostgreSQL, which asks the user "odd" for a password."""
-    server = Postgres.make(tmp_path_factory.mktemp("postgres") / "home")
-    rules = server.home / "data/pg_hba.conf"
-    rules.write_text(f"host all odd 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
-    with closing(psycopg2.connect(host="127.0.0.1", port=server.port, user="postgres")) as connection, connection:
-        connection.cursor().execute("CREATE USER odd; SELECT pg_reload_conf()")
-    yield server
-    server.stop()
+    with Postgres.running() as server:
+        rules = server.home / "data/pg_hba.conf"
+        rules.write_text(f"host all odd 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
+        with closing(psycopg2.connect(host="127.0.0.1", port=server.port, user="postgres")) as connection, connection:
+            connection.cursor().execute("CREATE USER odd; SELECT pg_reload_conf()")
+        yield server
 
 
 @pytest.mark.parametrize("password", [password for password in ODD if password == password.rstrip()])
