@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
+from urllib.parse import quote
 
 SECRET = "what only its owner may see"
 FILE = "secret.txt"
@@ -34,7 +35,9 @@ class Answer(NamedTuple):
 class Send(Protocol):
     """Sends a request to the server; `account` is USER:PASSWORD, `body` is sent as JSON."""
 
-    def __call__(self, method: str, path: str, *, account: str, body: object = None) -> Answer: ...
+    def __call__(
+        self, method: str, path: str, *, account: str, body: object = None, headers: dict[str, str] | None = None
+    ) -> Answer: ...
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,13 @@ class Prey:
     model: str
     logged_model: str
     trace: str
+    dataset: str
     own_experiment: str
     own_run: str
     own_model: str
+    own_logged_model: str
     own_trace: str
+    own_dataset: str
 
     @property
     def directory(self) -> str:
@@ -80,9 +86,14 @@ class Prey:
         """The experiment's number, each digit percent-encoded twice."""
         return "".join(f"%25{ord(digit):x}" for digit in self.experiment)
 
-    def attempt(self, method: str, path: str, body: object = None) -> Answer:
+    @property
+    def arabic_experiment(self) -> str:
+        """The experiment's number in other digits."""
+        return quote("".join(chr(0x660 + int(digit)) for digit in self.experiment))
+
+    def attempt(self, method: str, path: str, body: object = None, kind: str = "application/json") -> Answer:
         """A request of the thief."""
-        return self.send(method, path, account=self.thief, body=body)
+        return self.send(method, path, account=self.thief, body=body, headers={"Content-Type": kind})
 
     def check_refused(self, attack: str) -> None:
         """Run the attack of this name. AssertionError if it is not refused."""
@@ -118,7 +129,7 @@ def prepare(send: Send, admin: str, suffix: str, destination: str) -> Prey:
     for username in (thief, owner):
         ask(admin, f"{API}/users/create", {"username": username, "password": _PASSWORD})
     keys = {name: f"{name}:{_PASSWORD}" for name in (thief, owner)}
-    experiments, runs, models, traces = {}, {}, {}, {}
+    experiments, runs, models, traces, logged, datasets = {}, {}, {}, {}, {}, {}
     for name, account in keys.items():
         experiments[name] = ask(account, f"{API}/experiments/create", {"name": name})["experiment_id"]
         runs[name] = ask(account, f"{API}/runs/create", {"experiment_id": experiments[name], "start_time": 1})["run"][
@@ -132,9 +143,12 @@ def prepare(send: Send, admin: str, suffix: str, destination: str) -> Prey:
         location = f"mlflow-artifacts:/{experiments[name]}/{runs[name]}/artifacts"
         version = {"name": name, "source": location, "run_id": runs[name]}
         ask(account, f"{API}/model-versions/create", version)
+        model = ask(account, f"{API}/logged-models", {"experiment_id": experiments[name], "name": "m"})
+        logged[name] = model["model"]["info"]["model_id"]
+        dataset = {"name": name, "experiment_ids": [experiments[name]]}
+        datasets[name] = ask(account, f"{V3}/datasets/create", dataset)["dataset"]["dataset_id"]
     traces_file = f"{experiments[owner]}/traces/{traces[owner]}/artifacts/traces.json"
     ask(keys[owner], f"{PROXIES[0]}/artifacts/{traces_file}", {"spans": [{"name": SECRET}]}, "PUT")
-    logged = ask(keys[owner], f"{API}/logged-models", {"experiment_id": experiments[owner], "name": "m"})
     for kind, identity in (("experiment", experiments[owner]), ("registered_model", owner)):
         grant = {"username": thief, "resource_type": kind, "resource_id": identity, "permission": "DENY"}
         ask(admin, f"{V3}/users/permissions/grant", grant)
@@ -146,12 +160,15 @@ def prepare(send: Send, admin: str, suffix: str, destination: str) -> Prey:
         experiment=experiments[owner],
         run=runs[owner],
         model=models[owner],
-        logged_model=logged["model"]["info"]["model_id"],
+        logged_model=logged[owner],
         trace=traces[owner],
+        dataset=datasets[owner],
         own_experiment=experiments[thief],
         own_run=runs[thief],
         own_model=models[thief],
+        own_logged_model=logged[thief],
         own_trace=traces[thief],
+        own_dataset=datasets[thief],
     )
 
 
@@ -165,12 +182,12 @@ Attack = Callable[[Prey], Answer]
 ATTACKS: dict[str, Attack] = {}
 
 
-def _add(name: str, method: str, path: str, body: object = None) -> None:
+def _add(name: str, method: str, path: str, body: object = None, kind: str = "application/json") -> None:
     """One request. `{x}` in path and body stands for attribute x of the prey."""
 
     def attack(prey: Prey) -> Answer:
         filled = body and json.loads(_filled(json.dumps(body), prey))
-        return prey.attempt(method, _filled(path, prey), filled)
+        return prey.attempt(method, _filled(path, prey), filled, kind)
 
     assert name not in ATTACKS, name
     ATTACKS[name] = attack
@@ -411,6 +428,47 @@ _add(
     f"{API}/model-versions/create",
     {"name": "{own_model}", "source": "models:/{logged_model}"},
 )
+
+
+# What is one thing for who asks about permissions and another for who acts: an id in the query beside the path's,
+_TWICE = {
+    "trace": f"{V3}/traces/{{trace}}?trace_id={{own_trace}}",
+    "trace's info": f"{API}/traces/{{trace}}/info?request_id={{own_trace}}",
+    "logged model": f"{API}/logged-models/{{logged_model}}?model_id={{own_logged_model}}",
+    "logged model's files": f"{API}/logged-models/{{logged_model}}/artifacts/directories?model_id={{own_logged_model}}",
+    "dataset": f"{V3}/datasets/{{dataset}}?dataset_id={{own_dataset}}",
+    "dataset's records": f"{V3}/datasets/{{dataset}}/records?dataset_id={{own_dataset}}",
+}
+for _name, _path in _TWICE.items():
+    _add(f"own id in the query, {_name}", "GET", _path)
+    _add(f"own id in the query, delete {_name}", "DELETE", _path, None, "text/plain")
+# a body that only one of them reads,
+_BODIES = {
+    "registered-models/delete": "name={own_model}",
+    "registered-models/delete-tag": "name={own_model}&key=k",
+    "registered-models/alias": "name={own_model}&alias=a",
+    "model-versions/delete": "name={own_model}&version=1",
+}
+for _path, _query in _BODIES.items():
+    _body = {"name": "{model}", "version": "1", "key": "k", "alias": "a"}
+    _add(f"body that is not said to be JSON, {_path}", "DELETE", f"{API}/{_path}?{_query}", _body, "text/plain")
+_own_experiment = {"experiment_ids": ["{own_experiment}"]}
+_add("own experiment in a body", "GET", f"{V3}/datasets/search?experiment_ids={{experiment}}", _own_experiment)
+# or another spelling of a number.
+_NUMBERS = {
+    "zero before": "0{experiment}",
+    "plus": "%2B{experiment}",
+    "blank before": "%20{experiment}",
+    "blank": "{experiment}%20",
+    "line break": "{experiment}%0a",
+    "other digits": "{arabic_experiment}",
+}
+for _name, _number in _NUMBERS.items():
+    _add(f"number, {_name}", "GET", f"{API}/experiments/get?experiment_id={_number}")
+    _add(f"number, {_name}, traces", "GET", f"{API}/traces?experiment_ids={_number}")
+for _name, _number in {"zero before": "0{experiment}", "plus": "+{experiment}", "blank": "{experiment} "}.items():
+    _add(f"number, {_name}, runs", "POST", f"{API}/runs/search", {"experiment_ids": [_number]})
+    _add(f"number, {_name}, a run", "POST", f"{API}/runs/create", {"experiment_id": _number})
 
 
 @_chain

@@ -16,8 +16,11 @@ MLFLOW = "http://127.0.0.1:5000"
 def prey(stack: Stack) -> Prey:
     """An owner and what it has, and a thief whom it is denied."""
 
-    def send(method: str, path: str, *, account: str, body: object = None) -> Answer:
-        return Answer(*stack.request(method, MLFLOW + path.replace(" ", "%20"), account=account, body=body))
+    def send(
+        method: str, path: str, *, account: str, body: object = None, headers: dict[str, str] | None = None
+    ) -> Answer:
+        url = MLFLOW + path.replace(" ", "%20")
+        return Answer(*stack.request(method, url, account=account, body=body, headers=headers))
 
     admin = f"admin:{stack.secrets()['mlflow_admin_password']}"
     return attacks.prepare(send, admin, secrets.token_hex(4), "ftps://ftp:2121/")
