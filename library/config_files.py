@@ -17,7 +17,7 @@ options:
   path:
     description:
       - The directory, named by the digest of what it holds, as the lookup C(config_listing) names it.
-      - The directory that it lies in is of one service, mode 0700; it is created too.
+      - The directory that it lies in is of one service, mode 0750, for O(secrets_gid); it is created too.
     type: path
     required: true
   state:
@@ -110,7 +110,7 @@ else:
     from ansible.module_utils import whole_file
 
 OWNER = 0  # root's files, of root's group unless they are secrets
-SERVICE_MODE = 0o700  # on the host, secrets are for root alone
+SERVICE_MODE = 0o750  # on the host, secrets are for root alone, as nobody there is in their group
 DIRECTORY_MODE = 0o755  # in a container, for whoever it runs as
 DRAFT = ".draft-"
 
@@ -174,12 +174,24 @@ def remove_directory(path: Path) -> None:
         path.rmdir()
 
 
-def has_mode(directory: Path, mode: int) -> bool:
-    """Whether the directory is there, with this mode and owned by root."""
-    if not directory.is_dir():
-        return False
-    status = directory.stat()
-    return (stat.S_IMODE(status.st_mode), status.st_uid) == (mode, OWNER)
+class Directory(NamedTuple):
+    """What a directory shall be."""
+
+    path: Path
+    mode: int
+    gid: int
+
+    def is_right(self) -> bool:
+        """Whether it is there as described, and owned by root."""
+        if not self.path.is_dir():
+            return False
+        status = self.path.stat()
+        return (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (self.mode, OWNER, self.gid)
+
+
+def directories(path: Path, gid: int) -> tuple[Directory, Directory]:
+    """That of the service, and that of one configuration at `path`."""
+    return Directory(path.parent, SERVICE_MODE, gid), Directory(path, DIRECTORY_MODE, OWNER)
 
 
 def description(mode: int, uid: int, gid: int, content: str) -> str:
@@ -209,21 +221,32 @@ def after(file: File, path: Path) -> str:
     return description(file.mode, OWNER, file.gid, content)
 
 
-def difference(directory: Path, compared: Path, stray: list[str], changed: list[File]) -> list[dict[str, str]]:
+def before_of_directory(path: Path) -> str:
+    """Permissions and owner of a directory; nothing where there is none."""
+    if not path.is_dir():
+        return ""
+    status = path.stat()
+    return f"{stat.S_IMODE(status.st_mode):04o} {status.st_uid}:{status.st_gid}\n"
+
+
+def difference(
+    both: tuple[Directory, Directory], compared: Path, stray: list[str], changed: list[File]
+) -> list[dict[str, str]]:
     """What a diff shows: the directories that are not as they shall be, the files that change, those that go."""
     rows = []
-    for path, mode in ((directory.parent, SERVICE_MODE), (directory, DIRECTORY_MODE)):
-        if not has_mode(path, mode):
-            found = f"{stat.S_IMODE(path.stat().st_mode):04o}\n" if path.is_dir() else ""
-            header = f"{path}/"
-            rows.append({"before_header": header, "after_header": header, "before": found, "after": f"{mode:04o}\n"})
+    for directory in both:
+        if not directory.is_right():
+            found = before_of_directory(directory.path)
+            wanted = f"{directory.mode:04o} {OWNER}:{directory.gid}\n"
+            header = f"{directory.path}/"
+            rows.append({"before_header": header, "after_header": header, "before": found, "after": wanted})
     for file in changed:
         shown = before(compared / file.name, file.secret), after(file, compared / file.name)
         if shown[0] != shown[1]:
             rows.append(
                 {
                     "before_header": str(compared / file.name),
-                    "after_header": str(directory / file.name),
+                    "after_header": str(both[1].path / file.name),
                     "before": shown[0],
                     "after": shown[1],
                 }
@@ -246,14 +269,15 @@ def file_spec(mode: str, content: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def make_directories(directory: Path) -> None:
-    """Make the directory of the service, for root alone, and those above it."""
-    directory.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    directory.parent.mkdir(exist_ok=True)
-    for path, mode in ((directory.parent, SERVICE_MODE), (directory, DIRECTORY_MODE)):
-        if path.is_dir() and not has_mode(path, mode):  # else its time would tell of a change
-            os.chown(path, OWNER, OWNER)
-            path.chmod(mode)  # whatever the umask of the host
+def make_directories(both: tuple[Directory, Directory]) -> None:
+    """Make the directory of the service, and those above it."""
+    service = both[0].path
+    service.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    service.mkdir(mode=0o700, exist_ok=True)
+    for directory in both:
+        if directory.path.is_dir() and not directory.is_right():  # else its time would tell of a change
+            os.chown(directory.path, OWNER, directory.gid)
+            directory.path.chmod(directory.mode)  # whatever the umask of the host
 
 
 def write_whole(directory: Path, wanted: list[File]) -> None:
@@ -297,8 +321,9 @@ def remove(path: Path, directory: Path) -> None:
 
 
 def is_configuration(path: Path) -> bool:
-    """Whether a directory is one that this module has made: by its name."""
-    return path.is_dir() and (path.name.startswith(DRAFT) or re.fullmatch(r"[0-9a-f]{16}", path.name) is not None)
+    """Whether a directory is one that this module has made, or a link leads to one: by its name."""
+    name = path.readlink().name if path.is_symlink() else path.name
+    return (path.is_dir() and name.startswith(DRAFT)) or re.fullmatch(r"[0-9a-f]{16}", name) is not None
 
 
 def apply_absent(directory: Path, check_mode: bool) -> dict[str, Any]:
@@ -307,14 +332,14 @@ def apply_absent(directory: Path, check_mode: bool) -> dict[str, Any]:
     found = sorted(path for path in service.iterdir() if is_configuration(path)) if service.is_dir() else []
     if not check_mode:
         for path in found:
-            shutil.rmtree(path)
+            path.unlink() if path.is_symlink() else shutil.rmtree(path)
         if service.is_dir() and not any(service.iterdir()):
             service.rmdir()
     return {"changed": bool(found), "diff": [{"before_header": f"{path}/", "before": "(removed)\n"} for path in found]}
 
 
 def apply(
-    directory: Path, wanted: list[File], previous: Path | None, obsolete: list[Path], check_mode: bool
+    directory: Path, gid: int, wanted: list[File], previous: Path | None, obsolete: list[Path], check_mode: bool
 ) -> dict[str, Any]:
     """Compare, and unless in check mode, write; the module's result. Raises OSError."""
     exists = directory.is_dir()
@@ -323,13 +348,14 @@ def apply(
     present = {path.name for path in compared.iterdir() if exists or path.is_file()} if compared.is_dir() else set()
     stray = sorted(present - {file.name for file in wanted})
     changed = [file for file in wanted if not file.matches(directory / file.name)]
-    wrong = not has_mode(directory.parent, SERVICE_MODE) or not has_mode(directory, DIRECTORY_MODE)
+    both = directories(directory, gid)
+    wrong = not all(one.is_right() for one in both)
     result = {
         "changed": bool((stray and exists) or changed or wrong or obsolete),
-        "diff": difference(directory, compared, stray, changed),
+        "diff": difference(both, compared, stray, changed),
     }
     if result["changed"] and not check_mode:
-        make_directories(directory)
+        make_directories(both)
         if exists:
             repair(directory, stray, changed)
         else:
@@ -368,7 +394,7 @@ def main() -> None:
         if parameters["state"] == "absent":
             result = apply_absent(directory, module.check_mode)
         else:
-            result = apply(directory, wanted, previous, obsolete, module.check_mode)
+            result = apply(directory, parameters["secrets_gid"], wanted, previous, obsolete, module.check_mode)
     except ValueError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

@@ -66,12 +66,12 @@ def entry(file: dict[str, Any], mode: str, gid: int) -> dict[str, Any]:
     }
 
 
-def describe(service: str, entries: list[dict[str, Any]]) -> dict[str, Any]:
+def describe(service: str, entries: list[dict[str, Any]], gid: int) -> dict[str, Any]:
     """The directory that holds these files, and the listing of it."""
     entries = sorted(entries, key=lambda found: str(found["path"]))
     path = f"{service}/{hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:DIGEST_LENGTH]}"
     directories = [
-        {"path": service, "mode": "0700", "uid": 0, "gid": 0},
+        {"path": service, "mode": "0750", "uid": 0, "gid": gid},
         {"path": path, "mode": "0755", "uid": 0, "gid": 0},
     ]
     return {"path": path, "listing": directories + [file | {"path": f"{path}/{file['path']}"} for file in entries]}
@@ -82,6 +82,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
 
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: object) -> list[dict[str, Any]]:
         self.set_options(var_options=variables, direct=kwargs)
+        gid = self.get_option("secrets_gid")
         entries = [entry(file, "0444", 0) for file in self.get_option("files")]
-        entries += [entry(file, "0440", self.get_option("secrets_gid")) for file in self.get_option("secrets")]
-        return [describe(service, entries) for service in terms]
+        entries += [entry(file, "0440", gid) for file in self.get_option("secrets")]
+        return [describe(service, entries, gid) for service in terms]

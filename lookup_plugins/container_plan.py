@@ -83,6 +83,8 @@ _raw:
     - Of what there is, whether the configuration is C(written), and when it C(changed) last, in seconds since 1970;
       whether a container is C(done), that is right and at work, or right and C(awaited); what is C(mounted) as its
       configuration, the name of its C(previous) container, and the one that has worked last, C(succeeded).
+    - Of a service that follows its files (C(x-live-configuration) in its definition), the C(link) that leads to them,
+      where it leads (C(linked)), and whether the container C(follows), is right but for what it has to take over.
     - Which configurations are C(obsolete) once it is done, and whether all is C(settled), that is done and tidied up.
   type: list
   elements: dict
@@ -91,6 +93,7 @@ _raw:
 Json = dict[str, Any]
 
 MOUNTED_AT = "/etc/mlflow-stack"
+LINK = "current"
 # What every service gets, unless its definition says otherwise. Restarted always, not "unless-stopped": engines like
 # Debian 12's take what a crash of theirs has ended for stopped by hand.
 COMMON: Json = {
@@ -117,6 +120,11 @@ def health_command(definition: Json) -> list[str]:
     if isinstance(test, str):
         test = ["CMD-SHELL", test]
     return ["/bin/sh", "-c", *test[1:]] if test[:1] == ["CMD-SHELL"] else list(test[1:])
+
+
+def is_live(definition: Json) -> bool:
+    """Whether the service follows its files: it has all its configurations mounted, and a link that leads to one."""
+    return bool(definition.get("x-live-configuration"))
 
 
 def mounts(definition: Json, configs: list[dict[str, str]], directory: str) -> list[str]:
@@ -148,20 +156,25 @@ def works(container: Json, definition: Json) -> bool:
     return bool(re.match(good, container.get("Status", "")))
 
 
-def is_right(container: Json, plan: Json) -> bool:
-    """Whether a container was made from this definition, is in its networks, and has found its configuration as it is.
-
-    Whoever has changed a file since, and put it back perhaps, the process may have read something else.
-    """
+def is_as_defined(container: Json, plan: Json) -> bool:
+    """Whether a container was made from this definition, and is in its networks."""
     hashed = "com.docker.compose.config-hash"
     return (
         bool(container)
         and container.get("Image") == plan["definition"]["image"]
         and container.get("Labels", {}).get(hashed) == plan["labels"][hashed]
         and set(plan["networks"]) <= container["NetworkSettings"]["Networks"].keys()
-        and plan["written"]
-        and plan["changed"] <= int(container["Created"])
     )
+
+
+def has_read(container: Json, plan: Json) -> bool:
+    """Whether a container has found its configuration as it is; one that follows its files tells by its health.
+
+    Whoever has changed a file since, and put it back perhaps, the process may have read something else.
+    """
+    if plan["link"]:
+        return bool(plan["written"] and plan["linked"] == plan["config"]["path"])
+    return bool(plan["written"] and plan["changed"] <= int(container["Created"]))
 
 
 def below(path: str, directory: str) -> bool:
@@ -189,6 +202,12 @@ def configurations_mounted(*containers: Json) -> list[str]:
         for mount in container.get("Mounts", [])
         if mount["Destination"] == MOUNTED_AT
     ]
+
+
+def linked(service_dir: str, found: list[Json]) -> str:
+    """Where the link of a service that follows its files leads; empty where there is none."""
+    targets = [entry["link"] for entry in found if entry["path"] == f"{service_dir}/{LINK}" and "link" in entry]
+    return f"{service_dir}/{targets[0]}" if targets else ""
 
 
 def obsolete(service_dir: str, wanted: str, mounted: list[str], found: list[Json]) -> list[str]:
@@ -223,7 +242,8 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         definition = completed(service, project, given)
         definition |= {"image": image, "group_add": [str(gid)]}
         networks = [self.get_option("networks")[name] for name in definition["networks"]]
-        mounted_at = mounts(definition, given.get("configs", []), config["path"])
+        live = is_live(definition)
+        mounted_at = mounts(definition, given.get("configs", []), service_dir if live else config["path"])
         name = definition["container_name"]
         present, before = containers.get(name, {}), containers.get(f"{name}-previous", {})
         at_work = works(present, definition)
@@ -240,11 +260,15 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             "previous": f"{name}-previous",
             "works": at_work,
             "succeeded": present if at_work or not before else before,
-            "mounted": mounted,
-            "obsolete": obsolete(service_dir, config["path"], mounted, found),
+            "mounted": [path for path in mounted if not live or path != service_dir],
+            "link": f"{service_dir}/{LINK}" if live else "",
+            "linked": linked(service_dir, found),
             **configuration(config, service_dir, found),
         }
-        right = is_right(present, plan)
+        plan["obsolete"] = obsolete(service_dir, config["path"], plan["mounted"], found)
+        defined = is_as_defined(present, plan)
+        right = defined and has_read(present, plan)
+        plan["follows"] = defined and live and bool(re.match("Up ", present.get("Status", "")))
         plan["done"] = right and at_work
         # One that is right and has only just been started, as after a restart of the host, is given its time.
         plan["awaited"] = right and bool(re.match("Up .*health: starting", present.get("Status", "")))

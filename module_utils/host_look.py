@@ -66,6 +66,8 @@ def configurations(root: Path) -> Iterator[Json]:
         }
         if stat.S_ISREG(status.st_mode):
             entry["checksum"] = digest(path)
+        if stat.S_ISLNK(status.st_mode):
+            entry["link"] = str(path.readlink())
         yield entry
 
 

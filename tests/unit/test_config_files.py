@@ -170,17 +170,33 @@ def test_drifted_directory_is_repaired_and_shown(run: Run, directory: Path) -> N
     result = run(files=[SETTINGS])
     assert result["changed"]
     assert permissions(directory) == 0o755
-    assert row(result, f"{directory.name}/") == ("0700\n", "0755\n")
+    assert row(result, f"{directory.name}/") == (f"0700 {OWNER}:{OWNER}\n", f"0755 {OWNER}:{OWNER}\n")
 
 
-def test_the_service_s_directory_is_root_s_alone_and_closed_again(run: Run, directory: Path) -> None:
+def test_the_service_s_directory_is_closed_again(run: Run, directory: Path) -> None:
     """Issue line B7."""
     run(secrets=[NETRC])
-    assert permissions(directory.parent) == 0o700
+    assert permissions(directory.parent) == 0o750
     directory.parent.chmod(0o755)
     result = run(secrets=[NETRC])
-    assert permissions(directory.parent) == 0o700
-    assert row(result, "ftp/") == ("0755\n", "0700\n")
+    assert permissions(directory.parent) == 0o750
+    assert row(result, "ftp/") == (f"0755 {OWNER}:{OWNER}\n", f"0750 {OWNER}:{OWNER}\n")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_the_service_s_directory_is_open_to_the_containers_group(run: Run, directory: Path) -> None:
+    """One that follows its files has this directory mounted."""
+    run(secrets=[NETRC], secrets_gid=64720)
+    assert directory.parent.stat().st_gid == 64720
+    assert directory.stat().st_gid == 0
+
+
+def test_the_link_to_a_configuration_goes_with_it(run: Run, directory: Path) -> None:
+    run(files=[SETTINGS])
+    link = directory.parent / "current"
+    link.symlink_to(directory.name)
+    assert run(state="absent")["changed"]
+    assert not directory.parent.exists()
 
 
 def test_a_directory_appears_whole_or_not_at_all(run: Run, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

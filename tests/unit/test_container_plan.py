@@ -127,6 +127,52 @@ def test_what_is_different_is_not_done(host: Json, change: str) -> None:
     assert not result["awaited"]
 
 
+LIVE = DEFINITION | {"x-live-configuration": True, "configs": []}
+
+
+@pytest.fixture
+def live() -> Json:
+    """The same host with a service that follows its files."""
+    wanted = plan(definition=LIVE)
+    container = {
+        "Created": 100,
+        "Image": "ftp:1",
+        "Labels": wanted["labels"],
+        "Mounts": [{"Source": "/etc/stack/ftp", "Destination": "/etc/mlflow-stack"}],
+        "NetworkSettings": {"Networks": {"stack_stores": {}}},
+        "Status": "Up 3 minutes (healthy)",
+    }
+    directory = wanted["config"]["path"].rpartition("/")[2]
+    link = {"path": "/etc/stack/ftp/current", "link": directory, "ctime": 99.5, "isdir": False}
+    found = [entry | {"ctime": 300, "isdir": "checksum" not in entry} for entry in wanted["config"]["listing"]]
+    return {"definition": LIVE, "containers": {"stack-ftp": container}, "found": [*found, link]}
+
+
+def test_one_that_follows_its_files_has_all_of_them_mounted(live: Json) -> None:
+    result = plan(**live)
+    assert "/etc/stack/ftp:/etc/mlflow-stack:ro" in result["mounts"]
+    assert (result["settled"], result["obsolete"], result["linked"]) == (True, [], result["config"]["path"])
+
+
+def test_one_that_follows_its_files_is_not_made_anew_for_others(live: Json) -> None:
+    before = plan(**live)
+    after = plan(**live, files=[{"name": "server.json", "content": "[]"}])
+    assert after["labels"] == before["labels"]
+    assert (after["done"], after["follows"], after["linked"]) == (False, True, before["config"]["path"])
+    assert after["obsolete"] == [before["config"]["path"]]
+
+
+def test_a_link_that_leads_elsewhere_is_not_done(live: Json) -> None:
+    live["found"][-1]["link"] = "0123456789abcdef"
+    result = plan(**live)
+    assert (result["done"], result["follows"]) == (False, True)
+
+
+def test_another_definition_is_not_followed(live: Json) -> None:
+    result = plan(**live | {"definition": LIVE | {"mem_limit": "1g"}})
+    assert (result["done"], result["follows"]) == (False, False)
+
+
 def test_one_that_has_only_just_started_is_awaited(host: Json) -> None:
     host["containers"]["stack-ftp"]["Status"] = "Up 2 seconds (health: starting)"
 
