@@ -10,8 +10,9 @@ import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from itertools import chain, combinations
+from itertools import chain, combinations, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -20,6 +21,8 @@ import yaml
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.vars.plugins import get_vars_from_inventory_sources
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 DOCUMENTATION = """
 name: validate_settings
@@ -123,6 +126,13 @@ def local_path(value: str) -> str | None:
     """A path on the control node."""
     good = Path(value).is_absolute() and is_line(value)
     return None if good else f"is {shown(value)}: it must be an absolute path on the control node"
+
+
+def local_file(value: str) -> str | None:
+    """A file on the control node."""
+    if fault := local_path(value):
+        return fault
+    return None if Path(value).is_file() else f"is {shown(value)}, which is no file on the control node: set its path"
 
 
 def local_directory(value: str) -> str | None:
@@ -291,6 +301,15 @@ ACCOUNT = text(
     r"(?! )[\x20-\x39\x3b-\x7e]+(?<! )", "an account's name in ASCII, without a colon and blanks at its ends"
 )
 MLFLOW_PASSWORD = password(ascii_only=True)
+PERSON = text(r"[A-Za-z0-9]([A-Za-z0-9_.@-]{0,62}[A-Za-z0-9])?", "letters, digits, _ . @ and -, no sign first or last")
+HOST = text(
+    r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*",
+    "a host's name or address in small letters, without a port (xn--… for other letters)",
+)
+CLIENT = text(
+    r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?", "1 to 64 letters, digits, _ . or -, no sign first or last"
+)
+TOKEN = text(r"[A-Za-z0-9._~+/-]{20,}=*", "20 or more letters, digits and . _ ~ + / -")
 
 # The kinds by name, the first that matches; a variable that none matches gets the kind of its type.
 KINDS: dict[str, Kind] = {
@@ -312,6 +331,8 @@ KINDS: dict[str, Kind] = {
     "serving_models.port": number(1, 65535, "a port"),
     "mlflow_accounts.username": ACCOUNT,
     "mlflow_accounts.password": MLFLOW_PASSWORD,
+    "mlflow_users.name": PERSON,
+    "mlflow_users.password": MLFLOW_PASSWORD,
     "mlflow_admin_password": MLFLOW_PASSWORD,
     "*_mlflow_password": MLFLOW_PASSWORD,
     "example_model": SERVICE,
@@ -330,6 +351,24 @@ KINDS: dict[str, Kind] = {
     "deployment_authority": pem,
     "ftp_advertised_address": address,
     "*_bind_address": address,
+    "gateway_name": HOST,
+    "stack_public_name": HOST,
+    "gateway_certificate": pem,
+    "gateway_certificate_key": pem,
+    "gateway_authority": pem,
+    "gateway_*_file": local_file,
+    "*_authority_file": absolute,
+    "gateway_clients.name": CLIENT,
+    "gateway_tokens.name": CLIENT,
+    "gateway_clients.model": SERVICE,
+    "gateway_tokens.model": SERVICE,
+    "gateway_clients.token": TOKEN,
+    "gateway_tokens.token": TOKEN,
+    "gateway_refused_logins": number(1, 10_000),
+    "gateway_model_requests": number(1, 10_000),
+    "gateway_max_connections": number(100, 100_000),
+    "gateway_memory_mb": mebibytes(64),
+    "*_token": TOKEN,
     "postgres_user": ROLE,
     "postgres_database": ROLE,
     "postgres_settings": postgres_settings,
@@ -394,6 +433,11 @@ HANDED_OVER = (
     "container_definition",
     "container_files",
     "container_secrets",
+    "gateway_urls",
+    "gateway_models",
+    "gateway_tokens",
+    "gateway_example",
+    "mlflow_people",
 )
 
 
@@ -516,10 +560,14 @@ class Published(NamedTuple):
 
 
 def published(settings: Settings) -> list[Published]:
-    """The ports that the inventory's services are published on."""
+    """The ports that the inventory's services, and its gateway, are published on."""
     services = ["mlflow", "jupyter", *(["portainer"] if settings["groups"].get("portainer") else [])]
-    return [
+    doors = ["gateway", "gateway_http"] if settings["groups"].get("gateway") else []
+    if doors and settings["gateway_form"] == "ports":
+        doors += [f"gateway_{service}" for service in ("mlflow", "jupyter", "models", "portainer")]
+    ports = [
         *(Published(f"{s}_port", settings[f"{s}_bind_address"], int(settings[f"{s}_port"])) for s in services),
+        *(Published(f"{door}_port", settings["gateway_bind_address"], int(settings[f"{door}_port"])) for door in doors),
         *(
             Published(
                 f"the port of {model['name']} in serving_models", settings["serving_bind_address"], int(model["port"])
@@ -527,6 +575,7 @@ def published(settings: Settings) -> list[Published]:
             for model in settings["serving_models"]
         ),
     ]
+    return [port for port in ports if port.address]
 
 
 def refuse_ports(settings: Settings) -> Iterator[str]:
@@ -573,6 +622,16 @@ def refuse_accounts(settings: Settings) -> Iterator[str]:
             yield f"{service}_mlflow_password is not the password that mlflow_accounts has for {name}: set both alike."
 
 
+def refuse_users(settings: Settings) -> Iterator[str]:
+    """People alike, or named like an account of a service."""
+    accounts = {account["username"] for account in settings["mlflow_accounts"]}
+    for name, count in Counter(user["name"] for user in settings["mlflow_users"]).items():
+        if count > 1:
+            yield f"mlflow_users has {count} entries for {name}: leave one."
+        if name in accounts:
+            yield f"mlflow_users has {name}, and so has mlflow_accounts, for services: choose another name."
+
+
 def refuse_store(settings: Settings) -> Iterator[str]:
     scheme = urlsplit(settings["mlflow_artifacts_destination"]).scheme
     if scheme in ("ftp", "ftps"):
@@ -615,6 +674,82 @@ def refuse_memory(settings: Settings) -> Iterator[str]:
             f"mlflow_memory_mb is {memory} and {workers} processes (mlflow_workers) need {needed}: "
             "raise it, or lower mlflow_workers."
         )
+
+
+def refuse_unreachable(settings: Settings) -> Iterator[str]:
+    """Services that nobody reaches."""
+    if not settings["groups"].get("gateway"):
+        yield from (
+            f"{service}_bind_address is empty, and the inventory has no group gateway: leave it out, or add the group."
+            for service in ("mlflow", "jupyter", "serving", "portainer")
+            if not settings[f"{service}_bind_address"]
+        )
+
+
+def refuse_gateway(settings: Settings) -> Iterator[str]:
+    """A gateway whose name, certificate or clients do not fit."""
+    if not settings["groups"].get("gateway"):
+        return
+    name, form, tls = settings["gateway_name"], settings["gateway_form"], settings["gateway_tls"]
+    if form == "names" and not address(name):
+        yield (
+            f"gateway_form is names, and stack_public_name is {name}, below which there are no names: set it "
+            "to a name whose names below it (mlflow.NAME, …) lead to the gateway, or gateway_form to ports."
+        )
+    if tls == "files":
+        empty = [file for file in ("gateway_certificate_file", "gateway_certificate_key_file") if not settings[file]]
+        yield from (f"{file} is empty, and gateway_tls is files: set it to the path of a PEM file." for file in empty)
+        if not empty:
+            services = ("mlflow", "jupyter", "models", "portainer") if form == "names" else ()
+            names = {name, *(f"{service}.{name}" for service in services)}
+            yield from refuse_pair(settings["gateway_certificate"], settings["gateway_certificate_key"], names)
+    models = {model["name"] for model in settings["serving_models"]}
+    programs = Counter((client["model"], client["name"]) for client in settings["gateway_clients"])
+    for (model, program), count in programs.items():
+        if model not in models:
+            known = ", ".join(sorted(models)) or "none"
+            yield f"gateway_clients has {program} for {model}, which is not in serving_models: it has {known}."
+        if count > 1:
+            yield f"gateway_clients has {count} entries for {program} and {model}: leave one."
+
+
+def refuse_pair(certificate: str, key: str, names: set[str]) -> Iterator[str]:
+    """A certificate and a key, PEM, that do not match, or whose time or names are others."""
+    where = "gateway_certificate_file"
+    try:
+        certificates = x509.load_pem_x509_certificates(certificate.encode())
+        private = load_pem_private_key(key.encode(), password=None)
+    except (ValueError, TypeError) as error:
+        yield (
+            f"{where} or gateway_certificate_key_file cannot be read: {error}. Both must be PEM, the key without a "
+            "passphrase."
+        )
+        return
+    own, now = certificates[0], datetime.now(UTC)
+    if own.public_key() != private.public_key():
+        yield f"gateway_certificate_key_file is not the key of {where}: the chain begins with your own certificate."
+    begin, end = own.not_valid_before_utc, own.not_valid_after_utc
+    if not begin <= now <= end:
+        yield f"{where} holds from {begin:%Y-%m-%d} to {end:%Y-%m-%d}, and not today: renew it."
+    missing = sorted(name for name in names if not covers(own, name))
+    if missing:
+        yield f"{where} is not for {', '.join(missing)}: get one for all of {', '.join(sorted(names))}."
+    for signed, signer in pairwise(certificates):
+        if signed.issuer != signer.subject:
+            subject = signed.subject.rfc4514_string()
+            yield f"{where} has {subject}, and next one that did not sign it: put them in order, your own first."
+
+
+def covers(certificate: x509.Certificate, name: str) -> bool:
+    """Whether a certificate is for a host's name or address (RFC 6125)."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return False
+    if not address(name):
+        return ipaddress.ip_address(name) in names.get_values_for_type(x509.IPAddress)
+    known = {known.lower() for known in names.get_values_for_type(x509.DNSName)}
+    return bool(known & {name, f"*.{name.partition('.')[2]}"})
 
 
 # What follows from a setting of the stack, and what must be the same everywhere.
@@ -661,9 +796,12 @@ TOGETHER: tuple[Callable[[Settings], Iterator[str]], ...] = (
     refuse_passive_ports,
     refuse_models,
     refuse_accounts,
+    refuse_users,
     refuse_store,
     refuse_own_stores,
     refuse_certificate,
+    refuse_unreachable,
+    refuse_gateway,
     refuse_memory,
     refuse_names_of_stack,
     refuse_secrets,

@@ -117,6 +117,9 @@ options:
         description: URL to post the inputs to, the C(/invocations) of C(mlflow models serve).
         type: str
         required: true
+      token:
+        description: Token that the endpoint asks for, sent as a bearer token (RFC 6750).
+        type: str
       inputs:
         description:
           - Rows to predict.
@@ -444,6 +447,7 @@ class SmokeTest:
     """The option smoke_test; rows: the path of the sample, unless they are given themselves; wait: seconds."""
 
     endpoint: str
+    token: str | None = field(repr=False)
     rows: Rows | str
     input_example: bool
     tolerance: float
@@ -462,6 +466,7 @@ class SmokeTest:
             raise ParameterError(f"smoke_test.max_latency_ms is {limit:g}; expected a positive number")
         return cls(
             endpoint=option["endpoint"],
+            token=option["token"],
             rows=option["sample"] or Rows.of(option["inputs"], option["expected"]),
             input_example=option["input_example"],
             tolerance=tolerance,
@@ -654,6 +659,7 @@ class ModelTask:
         self.endpoint = Http(
             timeout=parameters["timeout"],
             patience=self.smoke_test.wait if self.smoke_test and not self.check_mode else 0,
+            token=self.smoke_test.token if self.smoke_test else None,
             ca_path=parameters["ca_path"],
             validate_certs=parameters["validate_certs"],
             transient=GATEWAY_STATUSES,
@@ -974,6 +980,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "type": "dict",
         "options": {
             "endpoint": {"type": "str", "required": True},
+            "token": {"type": "str", "no_log": True},
             "inputs": {"type": "raw"},
             "expected": {"type": "list", "elements": "raw"},
             "sample": {"type": "str"},

@@ -11,7 +11,9 @@ name: port_conflicts
 short_description: Ports that are taken on a host, and by whom
 options:
   _terms:
-    description: Ports that are wanted, each with C(variable), C(address), C(port) and C(container).
+    description:
+      - Ports that are wanted, each with C(variable), C(address), C(port) and C(container).
+      - C(given_up_by) names containers that give it up before that one wants it.
     required: true
     type: list
     elements: dict
@@ -63,8 +65,9 @@ def publishes(container: Json, wanted: Json) -> bool:
 
 
 def holder(wanted: Json, containers: dict[str, Json], listeners: list[Json]) -> str:
-    """Who has the port; empty where nobody has, or the very container that shall have it."""
-    if publishes(containers.get(wanted["container"], {}), wanted):
+    """Who has the port; empty where nobody has, the very container that shall have it, or one that gives it up."""
+    fine = (wanted["container"], *wanted.get("given_up_by", []))
+    if any(publishes(containers.get(name, {}), wanted) for name in fine):
         return ""
     for name, container in containers.items():
         if publishes(container, wanted):

@@ -93,6 +93,7 @@ class Http:
     patience: float
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
     ca_path: str | None = None
     validate_certs: bool = True
     transient: frozenset[int] = REFUSED | FAILED
@@ -128,7 +129,7 @@ class Http:
         return isinstance(error.reason, BROKEN if repeatable else ConnectionRefusedError)
 
     def _attempt(self, method: str, url: str, body: bytes | IO[bytes] | None, sink: IO[bytes] | None) -> bytes:
-        headers = {}
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         if isinstance(body, bytes):
             headers["Content-Type"] = "application/json"
         elif body is not None:

@@ -21,13 +21,17 @@ GROUPS = {group: ["localhost"] for group in ("postgres", "ftp", "mlflow", "jupyt
 # What a run finds out on its host.
 FOUND: dict[str, Any] = {
     "ansible_facts": {},
-    "groups": GROUPS,
     "inventory_hostname": "localhost",
     "stack_root": str(REPO),
     "image_origin_used": "distro",
     "docker_containers": {},
     "docker_images": [],
     "image_archives": {},
+}
+# What lists hold that are empty by default.
+SAMPLES: dict[str, Any] = {
+    "mlflow_users": [{"name": "ada", "admin": False, "password": "a good password", "state": "present"}],
+    "gateway_clients": [{"name": "ci", "model": "wine-quality", "token": "a-token-of-the-tests-for-ci"}],
 }
 LOADER = DataLoader()
 
@@ -49,16 +53,18 @@ DEFAULTS, WIRING, INNER = (
 
 
 class Inventory:
-    """An inventory of this machine with everything on it, whose secrets are generated already."""
+    """An inventory of this machine with everything on it, perhaps a gateway; its secrets are generated already."""
 
-    def __init__(self, directory: Path) -> None:
-        self.wiring = DEFAULTS | WIRING | {"inventory_dir": str(directory)}
+    def __init__(self, directory: Path, *, gateway: bool = False) -> None:
+        self.groups = GROUPS | ({"gateway": ["localhost"]} if gateway else {})
+        self.wiring = DEFAULTS | WIRING | SAMPLES | {"inventory_dir": str(directory)}
         self.compute(OPTIONS, {}, check_mode=False)
         self.values = self.compute(set(OPTIONS) - set(HANDED_OVER), {})
 
     def compute(self, names: Iterable[str], given: dict[str, Any], *, check_mode: bool = True) -> dict[str, Any]:
         """The values of variables, with those that the user gives. Raises AnsibleError."""
-        variables = self.wiring | given | INNER | FOUND | {"ansible_check_mode": check_mode}
+        found = {"groups": self.groups, "hostvars": {"localhost": {}}} | FOUND
+        variables = self.wiring | given | INNER | found | {"ansible_check_mode": check_mode}
         templar = Templar(LOADER, variables=variables)
         return {name: templar.template(trust_as_template(f"{{{{ {name} }}}}")) for name in names}
 
@@ -73,4 +79,4 @@ class Inventory:
             except AnsibleError as error:
                 del values[name]
                 uncomputable[name] = sentence(name, error)
-        return refuse_all(values, OPTIONS, GROUPS, uncomputable, definitions)
+        return refuse_all(values, OPTIONS, self.groups, uncomputable, definitions)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from datetime import datetime, tzinfo
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import yaml
-from lookups import REPO
+from lookups import REPO, lookup
 from settings_harness import OPTIONS, Inventory
 from validate_settings import HANDED_OVER, KINDS, KINDS_OF_TYPES, TYPES, nearest, refuse_names
 
@@ -25,6 +27,11 @@ def inventory(tmp_path_factory: pytest.TempPathFactory) -> Inventory:
 def accounts(inventory: Inventory, *others: dict[str, Any], without: str = "") -> list[dict[str, Any]]:
     """The accounts that there are by default, but one, and more."""
     return [account for account in inventory.values["mlflow_accounts"] if account["username"] != without] + [*others]
+
+
+@pytest.fixture(scope="module")
+def with_gateway(tmp_path_factory: pytest.TempPathFactory) -> Inventory:
+    return Inventory(tmp_path_factory.mktemp("inventory"), gateway=True)
 
 
 def test_the_defaults_pass(inventory: Inventory) -> None:
@@ -358,3 +365,119 @@ def test_a_first_deployment_passes_and_generates_nothing(tmp_path: Path) -> None
     answer = preflight(tmp_path, "-e", '{"stack_other_variables": ["docker_users"], "docker_users": []}')
     assert answer.returncode == 0, answer.stdout
     assert not (tmp_path / "secrets").exists()
+
+
+CI = {"name": "ci", "model": "wine-quality", "token": "a-token-of-the-tests-for-ci"}
+ADA = {"name": "ada"}
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (
+            {"stack_public_name": "no name"},
+            'stack_public_name is "no name": it must be a host\'s name or address in small letters, without a port '
+            "(xn--… for other letters).",
+        ),
+        (
+            {"gateway_form": "names", "stack_public_name": "192.0.2.1"},
+            "gateway_form is names, and stack_public_name is 192.0.2.1, below which there are no names: set it to a "
+            "name whose names below it (mlflow.NAME, …) lead to the gateway, or gateway_form to ports.",
+        ),
+        ({"gateway_form": "paths"}, 'gateway_form is "paths": it must be one of ports, names.'),
+        ({"gateway_tls": "none"}, 'gateway_tls is "none": it must be one of own, files.'),
+        (
+            {"gateway_mlflow_port": 443},
+            "gateway_mlflow_port is 443, and so is gateway_port: give each a port of its own.",
+        ),
+        (
+            {"jupyter_bind_address": "127.0.0.1", "jupyter_port": 5000},
+            "gateway_mlflow_port is 5000, and so is jupyter_port: give each a port of its own.",
+        ),
+        (
+            {"gateway_clients": [CI | {"token": "short"}]},
+            "gateway_clients, entry 1, token, is not as it should be: it must be 20 or more letters, digits and "
+            ". _ ~ + / -.",
+        ),
+        ({"gateway_clients": [CI, CI]}, "gateway_clients has 2 entries for ci and wine-quality: leave one."),
+        (
+            {"gateway_clients": [CI | {"model": "iris"}]},
+            "gateway_clients has ci for iris, which is not in serving_models: it has wine-quality.",
+        ),
+        ({"mlflow_users": [ADA, ADA]}, "mlflow_users has 2 entries for ada: leave one."),
+        (
+            {"mlflow_users": [{"name": "jupyter"}]},
+            "mlflow_users has jupyter, and so has mlflow_accounts, for services: choose another name.",
+        ),
+    ],
+)
+def test_what_is_said_of_a_gateway_and_its_users(with_gateway: Inventory, given: dict[str, Any], sentence: str) -> None:
+    assert with_gateway.refusals(given) == [sentence]
+
+
+def test_without_a_gateway_services_are_published(inventory: Inventory) -> None:
+    assert inventory.refusals({"mlflow_bind_address": ""}) == [
+        "mlflow_bind_address is empty, and the inventory has no group gateway: leave it out, or add the group."
+    ]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Any]:
+    """Settings with a certificate in files, for localhost."""
+    pair = lookup("certificate", "files", directory=str(tmp_path / "authority"), names=["localhost", "*.localhost"])[0]
+    for name in ("certificate", "key", "authority"):
+        (tmp_path / f"{name}.pem").write_text(pair[name])
+    return {
+        "gateway_tls": "files",
+        "gateway_certificate_file": str(tmp_path / "certificate.pem"),
+        "gateway_certificate_key_file": str(tmp_path / "key.pem"),
+        "gateway_authority_file": str(tmp_path / "authority.pem"),
+    }
+
+
+def test_a_certificate_of_ones_own_passes(with_gateway: Inventory, files: dict[str, Any]) -> None:
+    assert with_gateway.refusals(files) == []
+    assert with_gateway.refusals(files | {"gateway_form": "names"}) == []
+
+
+def test_a_certificate_for_other_names_is_refused(with_gateway: Inventory, files: dict[str, Any]) -> None:
+    assert with_gateway.refusals(files | {"stack_public_name": "ml.example.org"}) == [
+        "gateway_certificate_file is not for ml.example.org: get one for all of ml.example.org."
+    ]
+
+
+def test_a_key_of_another_certificate_is_refused(
+    with_gateway: Inventory, files: dict[str, Any], tmp_path: Path
+) -> None:
+    other = lookup("certificate", "other", directory=str(tmp_path / "authority"), names=["localhost"])[0]
+    (tmp_path / "key.pem").write_text(other["key"])
+    assert with_gateway.refusals(files) == [
+        "gateway_certificate_key_file is not the key of gateway_certificate_file: the chain begins with your own "
+        "certificate."
+    ]
+
+
+def test_a_certificate_that_has_ended_is_refused(
+    with_gateway: Inventory, files: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls(2126, 1, 1, tzinfo=tz)
+
+    monkeypatch.setattr("validate_settings.datetime", Later)
+    (sentence,) = with_gateway.refusals(files)
+    assert re.fullmatch(
+        r"gateway_certificate_file holds from \d{4}-\d\d-\d\d to \d{4}-\d\d-\d\d, and not today: renew it\.", sentence
+    )
+
+
+def test_files_that_are_not_there_are_refused(with_gateway: Inventory, files: dict[str, Any]) -> None:
+    missing = files | {"gateway_certificate_file": "/nowhere/cert.pem"}
+    assert with_gateway.refusals(missing) == [
+        'gateway_certificate_file is "/nowhere/cert.pem", which is no file on the control node: set its path.'
+    ]
+    assert with_gateway.refusals({"gateway_tls": "files"}) == [
+        "gateway_certificate_file is empty, and gateway_tls is files: set it to the path of a PEM file.",
+        "gateway_certificate_key_file is empty, and gateway_tls is files: set it to the path of a PEM file.",
+    ]

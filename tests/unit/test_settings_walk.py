@@ -50,13 +50,25 @@ OTHERS: dict[str, Any] = {
 }
 ODD = TEXTS | OTHERS
 NAMES = sorted(set(OPTIONS) - set(HANDED_OVER))
-SERVICES = ("postgres", "ftp", "mlflow", "jupyter", "portainer")
-RENDERED = [f"{service}_{part}" for service in SERVICES for part in ("container", "files", "secrets")]
+SERVICES = ["postgres", "ftp", "mlflow", "jupyter", "portainer"]
 
 
 @pytest.fixture(scope="module")
 def inventory(tmp_path_factory: pytest.TempPathFactory) -> Inventory:
     return Inventory(tmp_path_factory.mktemp("inventory"))
+
+
+@pytest.fixture(scope="module")
+def with_gateway(tmp_path_factory: pytest.TempPathFactory) -> Inventory:
+    return Inventory(tmp_path_factory.mktemp("inventory"), gateway=True)
+
+
+def services(inventory: Inventory) -> list[str]:
+    return [*SERVICES, *(["gateway"] if "gateway" in inventory.groups else [])]
+
+
+def rendered_names(inventory: Inventory) -> list[str]:
+    return [f"{service}_{part}" for service in services(inventory) for part in ("container", "files", "secrets")]
 
 
 def odd_values(name: str, value: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401
@@ -81,8 +93,8 @@ def odd_values(name: str, value: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN
 def assert_works(name: str, value: object, inventory: Inventory) -> None:
     """The containers that come out of it are ones that Docker takes, and what holds credentials gives them back."""
     given = {name: value}
-    rendered = inventory.compute(RENDERED, given)
-    for service in SERVICES:
+    rendered = inventory.compute(rendered_names(inventory), given)
+    for service in services(inventory):
         container = rendered[f"{service}_container"]
         assert [port for port in container.get("ports", []) if not re.fullmatch(r"[\d.]+:\d+:\d+", port)] == []
         assert re.fullmatch(r"\d+m", container["mem_limit"])
@@ -107,8 +119,10 @@ def credentials(secrets: list[dict[str, str]]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_odd_values_are_refused_by_name_or_work(name: str, inventory: Inventory) -> None:
+def test_odd_values_are_refused_by_name_or_work(name: str, inventory: Inventory, with_gateway: Inventory) -> None:
     """Issue line C, and "it must hold": the test walks through every variable."""
+    if name.startswith(("gateway_", "stack_public_")):
+        inventory = with_gateway
     for label, value in odd_values(name, inventory.values[name]):
         refusals = inventory.refusals({name: value})
         if not refusals:
@@ -120,13 +134,16 @@ def test_odd_values_are_refused_by_name_or_work(name: str, inventory: Inventory)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if OPTIONS[name]["type"] in ("int", "bool")])
-def test_numbers_and_booleans_as_text(name: str, inventory: Inventory) -> None:
+def test_numbers_and_booleans_as_text(name: str, inventory: Inventory, with_gateway: Inventory) -> None:
     """Issue line C, "numbers as strings from the command line": the containers that come out are the same."""
+    if name.startswith("gateway_"):
+        inventory = with_gateway
     values = [False, True] if OPTIONS[name]["type"] == "bool" else [inventory.values[name]]
     for value in values:
         text = str(value).lower()
         assert inventory.refusals({name: text}) == []
-        assert inventory.compute(RENDERED, {name: text}) == inventory.compute(RENDERED, {name: value})
+        names = rendered_names(inventory)
+        assert inventory.compute(names, {name: text}) == inventory.compute(names, {name: value})
 
 
 def test_names_that_the_deployment_itself_needs_are_always_allowed(inventory: Inventory) -> None:

@@ -14,7 +14,7 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 from portainer_harness import PASSWORD, REPO, Run, Standin, docker_engine
 
-sys.path.insert(0, str(REPO / "tests/portainer_standin"))
+sys.path[:0] = [str(REPO / "tests/portainer_standin"), str(REPO / "tests/unit")]
 
 
 @pytest.fixture

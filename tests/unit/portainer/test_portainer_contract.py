@@ -23,6 +23,7 @@ import standin as portainer
 import yaml
 from ansible.module_utils.urls import open_url
 from portainer_harness import PASSWORD, REPO, Run, Standin
+from settings_harness import Inventory
 
 CONVERSIONS: dict[str, Callable[[str], Any]] = {"integer": int, "boolean": json.loads}
 
@@ -214,12 +215,14 @@ def test_standin_stops_with_status_1(tmp_path: Path, password: bytes | None, fla
     assert message in ended.stderr
 
 
-def test_standin_understands_the_command_of_the_role() -> None:
-    role = yaml.safe_load((REPO / "roles/portainer/vars/main.yml").read_text())
+@pytest.mark.parametrize(("gateway", "origins"), [(False, None), (True, "localhost:9443")])
+def test_standin_understands_the_command_of_the_role(tmp_path: Path, gateway: bool, origins: str | None) -> None:
+    role = Inventory(tmp_path, gateway=gateway).compute(["portainer_container", "portainer_secrets"], {})
     flags = portainer.parse(role["portainer_container"]["command"])
     assert flags.http_disabled
     assert flags.bind_https == ":9443"
     assert flags.admin_password_file == Path("/etc/mlflow-stack") / role["portainer_secrets"][0]["name"]
+    assert flags.trusted_origins == origins
 
 
 def test_standin_is_of_the_version_that_the_role_runs() -> None:

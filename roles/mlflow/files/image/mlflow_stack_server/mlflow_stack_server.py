@@ -56,12 +56,17 @@ log = logging.getLogger("mlflow_stack_server")
 
 
 class Account(TypedDict):
-    """One account of accounts.json; one that only reads has no part in the experiment Default."""
+    """One account of accounts.json; one that only reads has no part in the experiment Default.
+
+    A generated password is a person's first one, which they may change; one that is absent has no password.
+    """
 
     username: str
-    password: str
+    password: NotRequired[str]
     admin: bool
     reads_only: NotRequired[bool]
+    generated: NotRequired[bool]
+    state: NotRequired[str]
 
 
 def create_app() -> FastAPI:
@@ -341,11 +346,19 @@ def lock_with_own_passphrase() -> None:
 
 
 def ensure_account(store: SqlAlchemyStore, account: Account) -> None:
-    """Create the account, or set its password and role where they differ."""
-    username, password, admin = account["username"], account["password"], account["admin"]
+    """Create the account, set its password and role where they differ, or remove it."""
+    username, admin = account["username"], account["admin"]
+    if account.get("state") == "absent":
+        if store.has_user(username):
+            store.delete_user(username)
+            print(f"Removed the account {username}.")
+        return
+    password = account["password"]
     if not store.has_user(username):
         store.create_user(username, password, is_admin=admin)
         print(f"Created the account {username}.")
+    elif account.get("generated"):
+        store.update_user(username, is_admin=admin)
     elif not store.authenticate_user(username, password) or store.get_user(username).is_admin != admin:
         store.update_user(username, password=password, is_admin=admin)
         print(f"Updated the account {username}.")

@@ -1,0 +1,335 @@
+"""The gateway, as people, programs and strangers meet it from another host: this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import re
+import secrets
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from http.client import HTTPSConnection
+from pathlib import Path
+
+import pytest
+from stack import PROJECT, Answer, Stack, changes, wait_until
+
+pytestmark = pytest.mark.once(where="bare")
+
+DOORS = {"start": 443, "mlflow": 5000, "jupyter": 8888, "models": 8443, "portainer": 9443}
+SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1"
+# Prints the address of a host that its default route leaves from.
+ADDRESS = """
+import socket
+connection = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+connection.connect(("192.0.2.1", 9))
+print(connection.getsockname()[0])
+"""
+REQUEST = Path(__file__).parents[4] / "roles/example/files/wine-quality/request.json"
+# Logs a run with many artifacts by MLflow's own client, finds it again, and reads one back.
+CLIENT = """
+import pathlib, sys, tempfile
+import mlflow
+mlflow.set_experiment("through the gateway")
+with tempfile.TemporaryDirectory() as directory, mlflow.start_run() as run:
+    for number in range(200):
+        (pathlib.Path(directory) / f"{number}.txt").write_text(str(number))
+    mlflow.log_artifacts(directory, "many")
+    mlflow.log_metric("loss", 0.5)
+found = mlflow.search_runs(experiment_names=["through the gateway"], output_format="list")
+back = mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/many/199.txt")
+print(len(found), back, len(mlflow.artifacts.list_artifacts(f"runs:/{run.info.run_id}/many")))
+"""
+
+
+@dataclass
+class Door:
+    """The deployment with its gateway; in the form names, `domain` is its public name, else `address` is."""
+
+    stack: Stack
+    address: str
+    authority: Path
+    inventory: Path
+    domain: str = ""
+
+    def deploy(self, **variables: object) -> subprocess.CompletedProcess[str]:
+        """Deploy with the gateway, and these variables."""
+        settings = {"stack_secrets_dir": str(self.stack.inventory / "secrets")}
+        name = {"stack_public_name": self.domain or self.address, "gateway_form": "names" if self.domain else "ports"}
+        given = json.dumps(settings | name | variables)
+        return self.stack.deploy(f"--inventory={self.inventory}", f"--extra-vars={given}")
+
+    @property
+    def tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.authority))
+
+    def connect(self, service: str) -> HTTPSConnection:
+        """A connection to a service by its public name, wherever that leads here."""
+        if not self.domain:
+            return HTTPSConnection(self.address, DOORS[service], context=self.tls, timeout=30)
+        host = self.domain if service == "start" else f"{service}.{self.domain}"
+        connection = HTTPSConnection(host, context=self.tls, timeout=30)
+        to_address = {"_create_connection": lambda *_, **__: socket.create_connection((self.address, 443), 30)}
+        connection.__dict__.update(to_address)
+        return connection
+
+    def ask(
+        self,
+        service: str,
+        path: str = "/",
+        *,
+        method: str = "GET",
+        headers: dict[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> Answer:
+        """Send one request, as a client that trusts the authority."""
+        connection = self.connect(service)
+        connection.request(method, path, body, headers or {})
+        answer = connection.getresponse()
+        try:
+            return Answer(answer.status, answer.read().decode(errors="replace"))
+        finally:
+            connection.close()
+
+    def predict(self, token: str) -> Answer:
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        return self.ask(
+            "models", "/wine-quality/invocations", method="POST", headers=headers, body=REQUEST.read_bytes()
+        )
+
+
+def basic(user: str, password: str) -> dict[str, str]:
+    """The header of a login."""
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+@pytest.fixture(scope="module")
+def door(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """The deployment gets a gateway, and goes back to loopback at the end."""
+    directory = tmp_path_factory.mktemp("gateway")
+    name = stack.host.backend.get_pytest_id().rpartition("/")[2]
+    inventory = directory / "hosts.yml"
+    inventory.write_text(json.dumps({"all": {"children": {"gateway": {"hosts": {name: {}}}}}}))
+    address = stack.run("python3 -c %s", ADDRESS).strip()
+    door = Door(stack, address, directory / "authority.pem", inventory)
+    run = door.deploy()
+    assert run.returncode == 0, run.stdout
+    door.authority.write_text(stack.run(f"cat /etc/{PROJECT}/gateway/current/authority.pem"))
+    yield door
+    run = stack.deploy()
+    assert run.returncode == 0, run.stdout
+    assert "gateway" not in stack.services()
+    assert changes(stack.deploy().stdout) == 0
+
+
+def test_a_second_run_changes_nothing(door: Door) -> None:
+    run = door.deploy()
+    assert (run.returncode, changes(run.stdout)) == (0, 0), run.stdout
+    assert f"https://{door.address}:8443/wine-quality/invocations" in run.stdout
+
+
+async def is_open(address: str, port: int, gate: asyncio.Semaphore) -> bool:
+    async with gate:
+        try:
+            _, writer = await asyncio.wait_for(asyncio.open_connection(address, port), 5)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+
+async def scan(address: str) -> set[int]:
+    """The ports that are open."""
+    gate = asyncio.Semaphore(500)
+    answers = await asyncio.gather(*(is_open(address, port, gate) for port in range(1, 65536)))
+    return {port for port, opened in enumerate(answers, start=1) if opened}
+
+
+def test_nothing_else_listens(door: Door) -> None:
+    assert asyncio.run(scan(door.address)) - {22} == {80, *DOORS.values()}
+
+
+def test_plain_http_only_leads_to_the_start_page(door: Door) -> None:
+    class Stay(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, *_: object) -> None:
+            return None
+
+    with pytest.raises(urllib.error.HTTPError) as redirect:
+        urllib.request.build_opener(Stay).open(f"http://{door.address}/a?b=c", timeout=10)
+    assert (redirect.value.code, redirect.value.headers["Location"]) == (308, f"https://{door.address}/a?b=c")
+
+
+@pytest.mark.parametrize("port", DOORS.values(), ids=DOORS)
+def test_old_tls_and_other_names_are_refused(door: Door, port: int) -> None:
+    old = ssl.create_default_context(cafile=str(door.authority))
+    old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+    with pytest.raises(ssl.SSLError), socket.create_connection((door.address, port), timeout=10) as connection:
+        old.wrap_socket(connection, server_hostname=door.address)
+    stranger = HTTPSConnection(door.address, port, context=door.tls, timeout=10)
+    stranger.request("GET", "/", headers={"Host": "evil.example"})
+    assert stranger.getresponse().status == 421
+
+
+def test_start_page_is_whole_and_tells_no_more_than_states(door: Door) -> None:
+    page = door.ask("start")
+    assert page.status == 200
+    addresses = re.findall(r"""(?:src|href)=["'](?:https?:)?//([^:/"']+)""", page.body)
+    assert set(addresses) == {door.address}
+    for service in ("mlflow", "jupyter", "portainer"):
+        assert f"https://{door.address}:{DOORS[service]}/" in page.body
+    states = json.loads(door.ask("start", "/state.json").body)
+    assert set(states) == {"mlflow", "jupyter", "portainer", "model-wine-quality", "since"}
+    assert states["mlflow"]["up"] is True
+    assert set(states["mlflow"]) == {"up", "ms"}
+    assert door.ask("start", "/stats").status == 404
+
+
+def test_strangers_are_refused(door: Door) -> None:
+    assert door.ask("mlflow", SEARCH).status == 401
+    assert door.ask("jupyter", "/api/contents").status == 403
+    assert door.ask("portainer", "/api/endpoints").status == 401
+    for path in ("/metrics", "//metrics", "/%6detrics", "/metrics/"):
+        assert (
+            door.ask("mlflow", path, headers=basic("admin", door.stack.secrets()["mlflow_admin_password"])).status
+            == 404
+        )
+
+
+def test_mlflows_own_client_needs_the_authority_only(door: Door, tmp_path: Path) -> None:
+    environment = {
+        "PATH": str(Path(sys.executable).parent),
+        "HOME": str(tmp_path),
+        "MLFLOW_TRACKING_URI": f"https://{door.address}:5000",
+        "MLFLOW_TRACKING_USERNAME": "jupyter",
+        "MLFLOW_TRACKING_PASSWORD": door.stack.secrets()["jupyter_mlflow_password"],
+        "MLFLOW_TRACKING_SERVER_CERT_PATH": str(door.authority),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    client = subprocess.run([sys.executable, "-c", CLIENT], env=environment, capture_output=True, text=True)
+    assert client.stdout.split()[-2:] == ["199", "200"], client.stderr
+
+
+def test_a_model_answers_who_has_its_token(door: Door) -> None:
+    token = door.stack.secrets()[f"token_wine-quality_{PROJECT}"]
+    assert list(json.loads(door.predict(token).body)) == ["predictions"]
+    for wrong in (token[:-1], token.upper(), "", "x" * 3000):
+        answer = door.predict(wrong)
+        assert (answer.status, json.loads(answer.body)["error_code"]) == (401, "UNAUTHENTICATED")
+    assert door.ask("models", "/wine-quality/ping", headers={"Authorization": f"Bearer {token}"}).status == 200
+    assert door.ask("models", "/other/ping", headers={"Authorization": f"Bearer {token}"}).status == 401
+    assert door.ask("models", "/wine-quality/ping").status == 401
+
+
+class Load:
+    """Asks for something without pause, on connections that stay and on new ones; counts what came back."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._end = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(keep,)) for keep in (True, True, False, False)]
+        self.answers: Counter[str] = Counter()
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, keep: bool) -> None:
+        tls = self._door.tls
+        connection = HTTPSConnection(self._door.address, 5000, context=tls, timeout=30)
+        while not self._end.is_set():
+            try:
+                connection.request("GET", "/health", headers={} if keep else {"Connection": "close"})
+                answer = connection.getresponse()
+                answer.read()
+                self.answers[str(answer.status)] += 1
+            except OSError as error:
+                self.answers[repr(error)] += 1
+                connection = HTTPSConnection(self._door.address, 5000, context=tls, timeout=30)
+            time.sleep(0.005)
+
+
+def test_people_and_programs_come_and_go_without_a_failed_request(door: Door) -> None:
+    """A program's own token and a colleague's account, given and taken back, while others go on."""
+    clients = [{"name": "ci", "model": "wine-quality", "token": "a-token-of-the-tests-for-ci"}]
+    started = {service: door.stack.started_at()[service] for service in ("gateway", "mlflow")}
+    with Load(door) as load:
+        given = door.deploy(gateway_clients=clients, mlflow_users=[{"name": "ada"}])
+        assert given.returncode == 0, given.stdout
+        assert door.predict("a-token-of-the-tests-for-ci").status == 200
+        ada = basic("ada", door.stack.secrets()["mlflow_user_ada"])
+        body = json.dumps({"name": f"of ada {secrets.token_hex(4)}"}).encode()
+        headers = ada | {"Content-Type": "application/json"}
+        made = door.ask("mlflow", "/api/2.0/mlflow/experiments/create", method="POST", headers=headers, body=body)
+        assert made.status == 200
+        taken = door.deploy(mlflow_users=[{"name": "ada", "state": "absent"}])
+        assert taken.returncode == 0, taken.stdout
+        assert door.predict("a-token-of-the-tests-for-ci").status == 401
+        assert door.ask("mlflow", SEARCH, headers=ada).status in (401, 404)  # it remembers passwords for a minute
+    assert list(load.answers) == ["200"], load.answers
+    assert {service: door.stack.started_at()[service] for service in started} == started
+
+
+def test_what_haproxy_refuses_is_not_taken_over(door: Door) -> None:
+    """Written by another hand; the next run writes it as it shall be, and all the while the gateway answers."""
+    path = f"/etc/{PROJECT}/gateway/current/haproxy.cfg"
+    with Load(door) as load:
+        door.stack.run("sh -c %s", f"echo nonsense >> {path}")
+        wait_until(lambda: "refuses" in door.stack.run(f"docker exec {PROJECT}-gateway gateway health || true"), 20)
+        run = door.deploy()
+        assert run.returncode == 0, run.stdout
+        assert "nonsense" not in door.stack.run(f"cat {path}")
+        door.stack.execute("gateway", "gateway", "health")
+    assert list(load.answers) == ["200"], load.answers
+
+
+@pytest.fixture
+def by_name(door: Door) -> Iterator[Door]:
+    """The same door by names, which the host does not know yet."""
+    door.stack.run("cp /etc/hosts /etc/hosts.before")
+    yield replace(door, domain="platform.test")
+    door.stack.run("cp /etc/hosts.before /etc/hosts")
+
+
+def test_each_service_has_a_name_of_its_own_in_the_form_names(door: Door, by_name: Door) -> None:
+    refused = by_name.deploy()
+    assert refused.returncode != 0
+    assert "does not know all of platform.test" in refused.stdout
+    assert "Nothing was changed" in refused.stdout
+    names = ["platform.test", *(f"{service}.platform.test" for service in DOORS)]
+    door.stack.run("sh -c %s", f"echo {door.address} {' '.join(names)} >> /etc/hosts")
+    run = by_name.deploy()
+    assert run.returncode == 0, run.stdout
+    assert "https://models.platform.test/wine-quality/invocations" in run.stdout
+    assert changes(by_name.deploy().stdout) == 0
+    account = basic("jupyter", door.stack.secrets()["jupyter_mlflow_password"])
+    assert by_name.ask("mlflow", SEARCH, headers=account).status == 200
+    assert by_name.ask("jupyter", "/api").status == 200
+    assert by_name.ask("start").status == 200
+    assert by_name.predict(door.stack.secrets()[f"token_wine-quality_{PROJECT}"]).status == 200
+    assert asyncio.run(scan(door.address)) - {22} == {80, 443}
+
+
+def test_who_guesses_has_to_wait(door: Door) -> None:
+    door = replace(door, domain="platform.test")  # as the test before has left it
+    answers = [door.ask("mlflow", SEARCH, headers=basic("admin", f"wrong-{number}")).status for number in range(13)]
+    assert answers[:9] == [401] * 9
+    assert answers[-1] == 429
+    assert door.ask("mlflow", SEARCH, headers=basic("admin", "x") | {"X-Forwarded-For": "192.0.2.1"}).status == 429
+    assert door.ask("mlflow", "/health").status == 200  # not a login
+    assert door.ask("start").status == 200
