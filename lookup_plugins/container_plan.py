@@ -83,8 +83,10 @@ _raw:
     - Of what there is, whether the configuration is C(written), and when it C(changed) last, in seconds since 1970;
       whether a container is C(done), that is right and at work, or right and C(awaited); what is C(mounted) as its
       configuration, the name of its C(previous) container, and the one that has worked last, C(succeeded).
-    - Of a service that follows its files (C(x-live-configuration) in its definition), the C(link) that leads to them,
-      where it leads (C(linked)), and whether the container C(follows), is right but for what it has to take over.
+    - Whether the service is C(live), that is, follows its files (C(x-live-configuration) in its definition). It has all
+      its configurations mounted; the link C(current) leads to the one that holds, C(worked) to the last one that was
+      found to work. Where they lead now, C(linked) and C(worked), and whether the container C(follows), is right but
+      for what it has to take over.
     - Which configurations are C(obsolete) once it is done, and whether all is C(settled), that is done and tidied up.
   type: list
   elements: dict
@@ -93,7 +95,7 @@ _raw:
 Json = dict[str, Any]
 
 MOUNTED_AT = "/etc/mlflow-stack"
-LINK = "current"
+LINK, WORKED = "current", "worked"
 # What every service gets, unless its definition says otherwise. Restarted always, not "unless-stopped": engines like
 # Debian 12's take what a crash of theirs has ended for stopped by hand.
 COMMON: Json = {
@@ -120,11 +122,6 @@ def health_command(definition: Json) -> list[str]:
     if isinstance(test, str):
         test = ["CMD-SHELL", test]
     return ["/bin/sh", "-c", *test[1:]] if test[:1] == ["CMD-SHELL"] else list(test[1:])
-
-
-def is_live(definition: Json) -> bool:
-    """Whether the service follows its files: it has all its configurations mounted, and a link that leads to one."""
-    return bool(definition.get("x-live-configuration"))
 
 
 def mounts(definition: Json, configs: list[dict[str, str]], directory: str) -> list[str]:
@@ -172,8 +169,8 @@ def has_read(container: Json, plan: Json) -> bool:
 
     Whoever has changed a file since, and put it back perhaps, the process may have read something else.
     """
-    if plan["link"]:
-        return bool(plan["written"] and plan["linked"] == plan["config"]["path"])
+    if plan["live"]:
+        return bool(plan["written"] and plan["linked"] == plan["worked"] == plan["config"]["path"])
     return bool(plan["written"] and plan["changed"] <= int(container["Created"]))
 
 
@@ -204,9 +201,9 @@ def configurations_mounted(*containers: Json) -> list[str]:
     ]
 
 
-def linked(service_dir: str, found: list[Json]) -> str:
-    """Where the link of a service that follows its files leads; empty where there is none."""
-    targets = [entry["link"] for entry in found if entry["path"] == f"{service_dir}/{LINK}" and "link" in entry]
+def linked(service_dir: str, name: str, found: list[Json]) -> str:
+    """Where a link of a service that follows its files leads; empty where there is none."""
+    targets = [entry["link"] for entry in found if entry["path"] == f"{service_dir}/{name}" and "link" in entry]
     return f"{service_dir}/{targets[0]}" if targets else ""
 
 
@@ -242,7 +239,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         definition = completed(service, project, given)
         definition |= {"image": image, "group_add": [str(gid)]}
         networks = [self.get_option("networks")[name] for name in definition["networks"]]
-        live = is_live(definition)
+        live = bool(definition.get("x-live-configuration"))
         mounted_at = mounts(definition, given.get("configs", []), service_dir if live else config["path"])
         name = definition["container_name"]
         present, before = containers.get(name, {}), containers.get(f"{name}-previous", {})
@@ -261,16 +258,19 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             "works": at_work,
             "succeeded": present if at_work or not before else before,
             "mounted": [path for path in mounted if not live or path != service_dir],
-            "link": f"{service_dir}/{LINK}" if live else "",
-            "linked": linked(service_dir, found),
+            "live": live,
+            "linked": linked(service_dir, LINK, found),
+            "worked": linked(service_dir, WORKED, found),
             **configuration(config, service_dir, found),
         }
         plan["obsolete"] = obsolete(service_dir, config["path"], plan["mounted"], found)
         defined = is_as_defined(present, plan)
         right = defined and has_read(present, plan)
-        plan["follows"] = defined and live and bool(re.match("Up ", present.get("Status", "")))
         plan["done"] = right and at_work
         # One that is right and has only just been started, as after a restart of the host, is given its time.
         plan["awaited"] = right and bool(re.match("Up .*health: starting", present.get("Status", "")))
+        # One that has nothing to take over and is not well gets no better by it.
+        at_hand = defined and bool(re.match("Up ", present.get("Status", "")))
+        plan["follows"] = live and at_hand and (at_work or plan["awaited"] or not right)
         plan["settled"] = plan["done"] and not plan["obsolete"] and plan["previous"] not in containers
         return plan

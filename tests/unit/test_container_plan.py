@@ -143,9 +143,12 @@ def live() -> Json:
         "Status": "Up 3 minutes (healthy)",
     }
     directory = wanted["config"]["path"].rpartition("/")[2]
-    link = {"path": "/etc/stack/ftp/current", "link": directory, "ctime": 99.5, "isdir": False}
+    links = [
+        {"path": f"/etc/stack/ftp/{name}", "link": directory, "ctime": 99.5, "isdir": False}
+        for name in ("current", "worked")
+    ]
     found = [entry | {"ctime": 300, "isdir": "checksum" not in entry} for entry in wanted["config"]["listing"]]
-    return {"definition": LIVE, "containers": {"stack-ftp": container}, "found": [*found, link]}
+    return {"definition": LIVE, "containers": {"stack-ftp": container}, "found": [*found, *links]}
 
 
 def test_one_that_follows_its_files_has_all_of_them_mounted(live: Json) -> None:
@@ -162,10 +165,18 @@ def test_one_that_follows_its_files_is_not_made_anew_for_others(live: Json) -> N
     assert after["obsolete"] == [before["config"]["path"]]
 
 
-def test_a_link_that_leads_elsewhere_is_not_done(live: Json) -> None:
-    live["found"][-1]["link"] = "0123456789abcdef"
+@pytest.mark.parametrize("position", [-1, -2])
+def test_a_link_that_leads_elsewhere_is_not_done(live: Json, position: int) -> None:
+    live["found"][position]["link"] = "0123456789abcdef"
     result = plan(**live)
     assert (result["done"], result["follows"]) == (False, True)
+
+
+def test_one_that_is_not_well_although_it_has_read_all_is_made_anew(live: Json) -> None:
+    live["containers"]["stack-ftp"]["Status"] = "Up 3 minutes (unhealthy)"
+    assert plan(**live)["follows"] is False
+    live["found"][-2]["link"] = "0123456789abcdef"
+    assert plan(**live)["follows"] is True
 
 
 def test_another_definition_is_not_followed(live: Json) -> None:

@@ -287,7 +287,7 @@ class TestDrift:
 
         assert stack.deploy("--tags=ftp").returncode == 0
 
-        assert stack.run("stat --format %a /etc/mlflow-stack/ftp").strip() == "700"
+        assert stack.run("stat --format '%a %u:%g' /etc/mlflow-stack/ftp").strip() == "750 0:64720"
 
     def test_a_container_that_lost_its_network(self, stack: Stack) -> None:
         """Issue part C."""
@@ -340,7 +340,7 @@ MOMENTS = [
     (signal.SIGKILL, "container : set_aside | Keep it under another name"),
     (signal.SIGKILL, "container : run | Start"),
     (signal.SIGINT, "container : run | Await the health"),
-    (signal.SIGKILL, "container : run | Remember its configuration"),
+    (signal.SIGKILL, "container : change | Remember its configuration"),
     (signal.SIGKILL, "container : tidy | Remove the predecessor"),
     (signal.SIGKILL, "container : tidy | Remove the configurations"),
     (signal.SIGKILL, "deployment : end"),
