@@ -564,7 +564,8 @@ def published(settings: Settings) -> list[Published]:
     services = ["mlflow", "jupyter", *(["portainer"] if settings["groups"].get("portainer") else [])]
     doors = ["gateway", "gateway_http"] if settings["groups"].get("gateway") else []
     if doors and settings["gateway_form"] == "ports":
-        doors += [f"gateway_{service}" for service in ("mlflow", "jupyter", "models", "portainer")]
+        doors += [f"gateway_{service}" for service in services]
+        doors += ["gateway_models"] if settings["serving_models"] else []
     ports = [
         *(Published(f"{s}_port", settings[f"{s}_bind_address"], int(settings[f"{s}_port"])) for s in services),
         *(Published(f"{door}_port", settings["gateway_bind_address"], int(settings[f"{door}_port"])) for door in doors),
@@ -704,6 +705,8 @@ def refuse_gateway(settings: Settings) -> Iterator[str]:
             names = {name, *(f"{service}.{name}" for service in services)}
             yield from refuse_pair(settings["gateway_certificate"], settings["gateway_certificate_key"], names)
     models = {model["name"] for model in settings["serving_models"]}
+    if any(client["name"] == settings["stack_name"] for client in settings["gateway_clients"]):
+        yield f"gateway_clients has {settings['stack_name']}, which is the deployment itself: choose another name."
     programs = Counter((client["model"], client["name"]) for client in settings["gateway_clients"])
     for (model, program), count in programs.items():
         if model not in models:

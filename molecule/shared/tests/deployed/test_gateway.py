@@ -298,6 +298,27 @@ def test_what_haproxy_refuses_is_not_taken_over(door: Door) -> None:
     assert list(load.answers) == ["200"], load.answers
 
 
+def test_it_begins_with_what_has_worked(door: Door) -> None:
+    """As after a run that was killed once the link led to what HAProxy refuses, and a restart of the host."""
+    directory = f"/etc/{PROJECT}/gateway"
+    door.stack.run("sh -c %s", f"cd {directory} && cp --archive --dereference worked 00112233445566aa")
+    door.stack.run("sh -c %s", f"cd {directory} && echo nonsense >> 00112233445566aa/haproxy.cfg")
+    door.stack.run(f"ln --symbolic --force --no-dereference 00112233445566aa {directory}/current")
+    door.stack.run(f"docker restart {PROJECT}-gateway")
+    wait_until(lambda: "refuses" in door.stack.run(f"docker exec {PROJECT}-gateway gateway health || true"), 20)
+    assert door.ask("mlflow", "/health").status == 200
+    run = door.deploy()
+    assert run.returncode == 0, run.stdout
+    door.stack.execute("gateway", "gateway", "health")
+    assert "00112233445566aa" not in door.stack.run(f"ls {directory}").split()
+    assert changes(door.deploy().stdout) == 0
+
+
+def test_who_says_nothing_is_not_waited_for(door: Door) -> None:
+    with socket.create_connection((door.address, 443), timeout=20) as connection:
+        assert connection.recv(1) == b""
+
+
 @pytest.fixture
 def by_name(door: Door) -> Iterator[Door]:
     """The same door by names, which the host does not know yet."""
@@ -332,4 +353,6 @@ def test_who_guesses_has_to_wait(door: Door) -> None:
     assert answers[-1] == 429
     assert door.ask("mlflow", SEARCH, headers=basic("admin", "x") | {"X-Forwarded-For": "192.0.2.1"}).status == 429
     assert door.ask("mlflow", "/health").status == 200  # not a login
+    assert [door.predict(f"wrong-{number}").status for number in range(13)][-1] == 429
+    assert door.predict(door.stack.secrets()[f"token_wine-quality_{PROJECT}"]).status == 200
     assert door.ask("start").status == 200

@@ -2,7 +2,8 @@
 """Runs HAProxy, and has it take over what changes in its files without breaking a connection.
 
 Its configuration is the directory that the link `current` leads to. Whoever changes the link, or a file, needs to tell
-nobody: what HAProxy accepts is in force a second later, and while it refuses something, it goes on with what it has.
+nobody: what HAProxy accepts is in force a second later, and while it refuses something, it goes on with what it has, or
+begins with what has worked.
 
 gateway run      until it is told to stop
 gateway health   exits with 0 if HAProxy answers with what the files say, 1 while it does not yet, and 2, with the
@@ -19,21 +20,24 @@ import urllib.request
 from pathlib import Path
 
 CURRENT = Path("/etc/mlflow-stack/current")
+WORKED = CURRENT.with_name("worked")  # leads to the last one that was found to work
 RUN = Path("/run/gateway")
 LIVE = RUN / "live"  # leads to what HAProxy has accepted: it reads its files by this name, at a reload too
 SINCE = RUN / "since"  # when it was written, in seconds since 1970
 LOADED = RUN / "loaded"  # which state of the files that is
 REFUSED = RUN / "refused"  # the state that it has refused last, and why
 MASTER = RUN / "master.sock"
+STATISTICS = RUN / "haproxy.sock"
+SERVERS = RUN / "servers"  # how they are: HAProxy's own form, read at a start
 HEALTH = "http://127.0.0.1:8404/health"
 INTERVAL = 1.0  # seconds between two looks at the files
 PATIENCE = 30.0  # seconds for an answer of HAProxy
 GRACE = 8.0  # seconds that requests under way have when it is told to stop
 
 
-def state_of_files() -> str:
-    """The directory of the configuration, and when it or something in it has changed last. Raises OSError."""
-    directory = CURRENT.resolve(strict=True)
+def state_of_files(link: Path = CURRENT) -> str:
+    """The directory of a configuration, and when it or something in it has changed last. Raises OSError."""
+    directory = link.resolve(strict=True)
     changed = max(path.stat().st_ctime_ns for path in (directory, *directory.iterdir()))
     return f"{directory} {changed}"
 
@@ -83,6 +87,7 @@ def follow() -> None:
     fault = objection(directory_of(state))
     if not fault:
         link(state)
+        SERVERS.write_text(ask(STATISTICS, "show servers state\n"))
         answer = ask(MASTER, "reload\n")
         if answer.startswith("Success=1"):
             LOADED.write_text(state)
@@ -90,6 +95,11 @@ def follow() -> None:
             return
         link(read(LOADED))
         fault = answer
+    refuse(state, fault)
+
+
+def refuse(state: str, fault: str) -> None:
+    """Keep why HAProxy does not take it."""
     REFUSED.write_text(f"{state}\n{fault}")
     print(f"Refused {directory_of(state)}: {fault}")
 
@@ -98,8 +108,9 @@ def run() -> int:
     """Run HAProxy until it ends or SIGTERM comes; the exit status."""
     state = state_of_files()
     if fault := objection(directory_of(state)):
-        print(fault)
-        return 1
+        refuse(state, fault)
+        if not WORKED.exists() or objection(directory_of(state := state_of_files(WORKED))):
+            return 1
     link(state)
     LOADED.write_text(state)
     command = ["haproxy", "-W", "-db", "-S", f"{MASTER},mode,600", "-f", str(LIVE / "haproxy.cfg")]
