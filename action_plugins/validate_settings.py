@@ -14,15 +14,16 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from itertools import chain, combinations, pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import yaml
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.vars.plugins import get_vars_from_inventory_sources
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 DOCUMENTATION = """
 name: validate_settings
@@ -718,6 +719,9 @@ def refuse_gateway(settings: Settings) -> Iterator[str]:
 
 def refuse_pair(certificate: str, key: str, names: set[str]) -> Iterator[str]:
     """A certificate and a key, PEM, that do not match, or whose time or names are others."""
+    from cryptography import x509  # which takes its time, and only some need
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
     where = "gateway_certificate_file"
     try:
         certificates = x509.load_pem_x509_certificates(certificate.encode())
@@ -745,6 +749,8 @@ def refuse_pair(certificate: str, key: str, names: set[str]) -> Iterator[str]:
 
 def covers(certificate: x509.Certificate, name: str) -> bool:
     """Whether a certificate is for a host's name or address (RFC 6125)."""
+    from cryptography import x509
+
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -897,7 +903,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         variables = task_vars or {}
         host = variables["inventory_hostname"]
         options = load_options(ROOT)
-        settings, uncomputable = self._compute(variables, options)
+        # What a gateway that is not there is told does not matter, and takes its time to compute.
+        asked = {name for name in options if variables["groups"].get("gateway") or not name.startswith("gateway_")}
+        settings, uncomputable = self._compute(variables, asked)
         known = {*options, *load_wiring(ROOT)}
         prefixes = ["stack", *(path.name for path in (ROOT / "roles").iterdir())]
         others = settings.get("stack_other_variables", [])
