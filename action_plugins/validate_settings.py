@@ -204,6 +204,16 @@ def pem(value: str) -> str | None:
     return None if good else "is not in PEM form: it must be -----BEGIN …----- to -----END …-----, with its line breaks"
 
 
+def pem_file(value: str) -> str | None:
+    """A file of certificates on the control node."""
+    if fault := local_file(value):
+        return fault
+    try:
+        return pem(Path(value).read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        return f"is {shown(value)}, which cannot be read: {error}"
+
+
 SETTING = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?")
 POSTGRES_OWN = ("listen_addresses", "port", "data_directory", "config_file", "hba_file", "unix_socket_directories")
 
@@ -310,6 +320,7 @@ HOST = text(
 CLIENT = text(
     r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?", "1 to 64 letters, digits, _ . or -, no sign first or last"
 )
+SERVER = text(r"[a-z0-9.-]+:[0-9]{1,5}", "host:port")
 TOKEN = text(r"[A-Za-z0-9._~+/-]{20,}=*", "20 or more letters, digits and . _ ~ + / -")
 
 # The kinds by name, the first that matches; a variable that none matches gets the kind of its type.
@@ -365,6 +376,14 @@ KINDS: dict[str, Kind] = {
     "gateway_tokens.model": SERVICE,
     "gateway_clients.token": TOKEN,
     "gateway_tokens.token": TOKEN,
+    "certbot_names": HOST,
+    "certbot_email": text(r"[^@\s,]+@[^@\s,]+\.[^@\s,.]+", "an e-mail address"),
+    "certbot_server": url,
+    "certbot_authority_file": pem_file,
+    "certbot_interval_minutes": number(1, 1440, "a number of minutes"),
+    "certbot_memory_mb": mebibytes(64),
+    "certbot_shown_at": SERVER,
+    "gateway_certbot": SERVER,
     "gateway_refused_logins": number(1, 10_000),
     "gateway_model_requests": number(1, 10_000),
     "gateway_max_connections": number(100, 100_000),
@@ -698,6 +717,14 @@ def refuse_gateway(settings: Settings) -> Iterator[str]:
             f"gateway_form is names, and stack_public_name is {name}, below which there are no names: set it "
             "to a name whose names below it (mlflow.NAME, …) lead to the gateway, or gateway_form to ports."
         )
+    if tls == "acme":
+        if not settings["certbot_email"]:
+            yield "certbot_email is empty, and gateway_tls is acme: set it to where the authority may write to."
+        if not address(name):
+            yield (
+                f"gateway_tls is acme, and stack_public_name is {name}: set it to a name that the authority can look "
+                "up, or gateway_tls to own or files."
+            )
     if tls == "files":
         empty = [file for file in ("gateway_certificate_file", "gateway_certificate_key_file") if not settings[file]]
         yield from (f"{file} is empty, and gateway_tls is files: set it to the path of a PEM file." for file in empty)
@@ -904,7 +931,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         host = variables["inventory_hostname"]
         options = load_options(ROOT)
         # What a gateway that is not there is told does not matter, and takes its time to compute.
-        asked = {name for name in options if variables["groups"].get("gateway") or not name.startswith("gateway_")}
+        unasked = () if variables["groups"].get("gateway") else ("gateway_", "certbot_")
+        asked = {name for name in options if not name.startswith(unasked)}
         settings, uncomputable = self._compute(variables, asked)
         known = {*options, *load_wiring(ROOT)}
         prefixes = ["stack", *(path.name for path in (ROOT / "roles").iterdir())]

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import os
 import re
+import ssl
 import statistics
 import subprocess
 import sys
@@ -33,15 +34,21 @@ class Call(NamedTuple):
 
 
 class Client:
-    """A client that keeps its connection, as MLflow's does."""
+    """A client that keeps its connection, as MLflow's does; paths of its calls are below `url`."""
 
-    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
-        self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
+    def __init__(self, url: str, headers: Mapping[str, str], trust: ssl.SSLContext | None = None) -> None:
+        parts = urlsplit(url)
+        self._path = parts.path
+        self._connection = (
+            http.client.HTTPSConnection(parts.netloc, timeout=60, context=trust)
+            if parts.scheme == "https"
+            else http.client.HTTPConnection(parts.netloc, timeout=60)
+        )
         self._headers = {"Content-Type": "application/json", **headers}
 
     def send(self, call: Call) -> bytes:
         """The body of the answer. Raises RuntimeError if it is no success."""
-        self._connection.request(call.method, call.path, call.body or None, self._headers)
+        self._connection.request(call.method, self._path + call.path, call.body or None, self._headers)
         answer = self._connection.getresponse()
         body = answer.read()
         if answer.status != 200:
@@ -53,11 +60,12 @@ class Client:
 
 
 class Server(NamedTuple):
-    """A running server: where it answers, its process, and what clients send with each request."""
+    """A running server: where it answers, its process, what clients send with each request, and whom they trust."""
 
     url: str
     pid: int
     headers: Mapping[str, str] = {}
+    trust: ssl.SSLContext | None = None
 
     def rate(self, call: Call, clients: int, seconds: float) -> float:
         """Answers a second that `clients` get together, each on a connection of its own, for `seconds`."""
@@ -66,7 +74,7 @@ class Server(NamedTuple):
 
         def work(_: int) -> int:
             count = 0
-            with contextlib.closing(Client(self.url, self.headers)) as client:
+            with contextlib.closing(Client(self.url, self.headers, self.trust)) as client:
                 while (now := time.monotonic()) < end:
                     client.send(call)
                     count += now >= begin
@@ -78,7 +86,7 @@ class Server(NamedTuple):
     def latency(self, call: Call, count: int) -> float:
         """The median time of an answer, in seconds, of `count` that are asked for one after the other."""
         times = []
-        with contextlib.closing(Client(self.url, self.headers)) as client:
+        with contextlib.closing(Client(self.url, self.headers, self.trust)) as client:
             for _ in range(count):
                 began = time.perf_counter()
                 client.send(call)

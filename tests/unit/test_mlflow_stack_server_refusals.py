@@ -58,6 +58,14 @@ def test_without_a_login_it_is_a_401(rig: Rig, path: str, body: object) -> None:
     assert rig.send("POST", path, body=body).status == 401
 
 
+@pytest.mark.parametrize("api", ["api", "ajax-api"])
+def test_how_the_server_is_set_up_is_told_after_a_login(rig: Rig, api: str) -> None:
+    path = f"/{api}/3.0/mlflow/server-info"
+    assert rig.send("GET", path).status == 401
+    assert rig.send("GET", path, account="nobody:and-no-password").status == 401
+    assert "store_type" in rig.send("GET", path, account=ADMIN).body
+
+
 def test_a_file_may_be_a_list(rig: Rig, experiments: list[str]) -> None:
     made = rig.send("POST", f"{API}/runs/create", account=ADMIN, body={"experiment_id": experiments[0]})
     address = f"/ajax-api/2.0/mlflow/upload-artifact?run_uuid={made.json()['run']['info']['run_id']}&path=list.json"

@@ -384,8 +384,26 @@ ADA = {"name": "ada"}
             "gateway_form is names, and stack_public_name is 192.0.2.1, below which there are no names: set it to a "
             "name whose names below it (mlflow.NAME, …) lead to the gateway, or gateway_form to ports.",
         ),
+        (
+            {"gateway_tls": "acme", "stack_public_name": "ml.example.org"},
+            "certbot_email is empty, and gateway_tls is acme: set it to where the authority may write to.",
+        ),
+        (
+            {"gateway_tls": "acme", "stack_public_name": "192.0.2.1", "certbot_email": "ops@example.org"},
+            "gateway_tls is acme, and stack_public_name is 192.0.2.1: set it to a name that the authority can look up, "
+            "or gateway_tls to own or files.",
+        ),
+        (
+            {"certbot_email": "ops"},
+            'certbot_email is "ops": it must be an e-mail address.',
+        ),
+        (
+            {"certbot_authority_file": __file__},
+            "certbot_authority_file is not in PEM form: it must be -----BEGIN …----- to -----END …-----, with its line "
+            "breaks.",
+        ),
         ({"gateway_form": "paths"}, 'gateway_form is "paths": it must be one of ports, names.'),
-        ({"gateway_tls": "none"}, 'gateway_tls is "none": it must be one of own, files.'),
+        ({"gateway_tls": "none"}, 'gateway_tls is "none": it must be one of own, files, acme.'),
         (
             {"gateway_mlflow_port": 443},
             "gateway_mlflow_port is 443, and so is gateway_port: give each a port of its own.",

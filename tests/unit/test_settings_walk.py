@@ -64,7 +64,7 @@ def with_gateway(tmp_path_factory: pytest.TempPathFactory) -> Inventory:
 
 
 def services(inventory: Inventory) -> list[str]:
-    return [*SERVICES, *(["gateway"] if "gateway" in inventory.groups else [])]
+    return [*SERVICES, *(["gateway", "certbot"] if "gateway" in inventory.groups else [])]
 
 
 def rendered_names(inventory: Inventory) -> list[str]:
@@ -121,7 +121,7 @@ def credentials(secrets: list[dict[str, str]]) -> list[str]:
 @pytest.mark.parametrize("name", NAMES)
 def test_odd_values_are_refused_by_name_or_work(name: str, inventory: Inventory, with_gateway: Inventory) -> None:
     """Issue line C, and "it must hold": the test walks through every variable."""
-    if name.startswith(("gateway_", "stack_public_")):
+    if name.startswith(("gateway_", "certbot_", "stack_public_")):
         inventory = with_gateway
     for label, value in odd_values(name, inventory.values[name]):
         refusals = inventory.refusals({name: value})
@@ -136,7 +136,7 @@ def test_odd_values_are_refused_by_name_or_work(name: str, inventory: Inventory,
 @pytest.mark.parametrize("name", [name for name in NAMES if OPTIONS[name]["type"] in ("int", "bool")])
 def test_numbers_and_booleans_as_text(name: str, inventory: Inventory, with_gateway: Inventory) -> None:
     """Issue line C, "numbers as strings from the command line": the containers that come out are the same."""
-    if name.startswith("gateway_"):
+    if name.startswith(("gateway_", "certbot_")):
         inventory = with_gateway
     values = [False, True] if OPTIONS[name]["type"] == "bool" else [inventory.values[name]]
     for value in values:

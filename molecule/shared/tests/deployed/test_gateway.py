@@ -11,22 +11,21 @@ import socket
 import ssl
 import subprocess
 import sys
-import threading
-import time
 import urllib.error
 import urllib.request
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from http.client import HTTPSConnection
 from pathlib import Path
 
+import acme
 import pytest
-from stack import PROJECT, Answer, Stack, changes, wait_until
+from cryptography import x509
+from door import DOORS, Door, Load
+from stack import PROJECT, Stack, changes, wait_until
 
 pytestmark = pytest.mark.once(where="bare")
 
-DOORS = {"start": 443, "mlflow": 5000, "jupyter": 8888, "models": 8443, "portainer": 9443}
 SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1"
 # Prints the address of a host that its default route leaves from.
 ADDRESS = """
@@ -35,7 +34,6 @@ connection = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 connection.connect(("192.0.2.1", 9))
 print(connection.getsockname()[0])
 """
-REQUEST = Path(__file__).parents[4] / "roles/example/files/wine-quality/request.json"
 # Logs a run with many artifacts by MLflow's own client, finds it again, and reads one back.
 CLIENT = """
 import pathlib, sys, tempfile
@@ -50,62 +48,33 @@ found = mlflow.search_runs(experiment_names=["through the gateway"], output_form
 back = mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/many/199.txt")
 print(len(found), back, len(mlflow.artifacts.list_artifacts(f"runs:/{run.info.run_id}/many")))
 """
-
-
-@dataclass
-class Door:
-    """The deployment with its gateway; in the form names, `domain` is its public name, else `address` is."""
-
-    stack: Stack
-    address: str
-    authority: Path
-    inventory: Path
-    domain: str = ""
-
-    def deploy(self, **variables: object) -> subprocess.CompletedProcess[str]:
-        """Deploy with the gateway, and these variables."""
-        settings = {"stack_secrets_dir": str(self.stack.inventory / "secrets")}
-        name = {"stack_public_name": self.domain or self.address, "gateway_form": "names" if self.domain else "ports"}
-        given = json.dumps(settings | name | variables)
-        return self.stack.deploy(f"--inventory={self.inventory}", f"--extra-vars={given}")
-
-    @property
-    def tls(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=str(self.authority))
-
-    def connect(self, service: str) -> HTTPSConnection:
-        """A connection to a service by its public name, wherever that leads here."""
-        if not self.domain:
-            return HTTPSConnection(self.address, DOORS[service], context=self.tls, timeout=30)
-        host = self.domain if service == "start" else f"{service}.{self.domain}"
-        connection = HTTPSConnection(host, context=self.tls, timeout=30)
-        to_address = {"_create_connection": lambda *_, **__: socket.create_connection((self.address, 443), 30)}
-        connection.__dict__.update(to_address)
-        return connection
-
-    def ask(
-        self,
-        service: str,
-        path: str = "/",
-        *,
-        method: str = "GET",
-        headers: dict[str, str] | None = None,
-        body: bytes | None = None,
-    ) -> Answer:
-        """Send one request, as a client that trusts the authority."""
-        connection = self.connect(service)
-        connection.request(method, path, body, headers or {})
-        answer = connection.getresponse()
-        try:
-            return Answer(answer.status, answer.read().decode(errors="replace"))
-        finally:
-            connection.close()
-
-    def predict(self, token: str) -> Answer:
-        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        return self.ask(
-            "models", "/wine-quality/invocations", method="POST", headers=headers, body=REQUEST.read_bytes()
-        )
+# Sends a trace, whose spans go to /v1/traces, and finds it again.
+TRACE = """
+import time
+import mlflow
+experiment = mlflow.set_experiment("through the gateway").experiment_id
+mlflow.trace(lambda: 1, name="seen through the gateway")()
+mlflow.flush_trace_async_logging()
+traces = mlflow.search_traces(locations=[experiment], return_type="list")
+print(*(span.name for trace in traces for span in trace.data.spans))
+"""
+# Stores a file of 2 GiB, fetches it, and compares.
+LARGE = """
+import hashlib, pathlib, secrets, sys, tempfile
+import mlflow
+mlflow.set_experiment("through the gateway")
+def digest(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+with tempfile.TemporaryDirectory() as directory, mlflow.start_run() as run:
+    path = pathlib.Path(directory) / "large"
+    with path.open("wb") as file:
+        for _ in range(2048):
+            file.write(secrets.token_bytes(2**20))
+    mlflow.log_artifact(path)
+    back = mlflow.artifacts.download_artifacts(f"runs:/{run.info.run_id}/large", dst_path=directory + "/back")
+    print(digest(path) == digest(back))
+"""
 
 
 def basic(user: str, password: str) -> dict[str, str]:
@@ -196,6 +165,7 @@ def test_start_page_is_whole_and_tells_no_more_than_states(door: Door) -> None:
 
 def test_strangers_are_refused(door: Door) -> None:
     assert door.ask("mlflow", SEARCH).status == 401
+    assert door.ask("mlflow", "/api/3.0/mlflow/server-info").status == 401
     assert door.ask("jupyter", "/api/contents").status == 403
     assert door.ask("portainer", "/api/endpoints").status == 401
     for path in ("/metrics", "//metrics", "/%6detrics", "/metrics/"):
@@ -205,18 +175,38 @@ def test_strangers_are_refused(door: Door) -> None:
         )
 
 
-def test_mlflows_own_client_needs_the_authority_only(door: Door, tmp_path: Path) -> None:
+def ask_by_client(door: Door, program: str, home: Path) -> list[str]:
+    """What MLflow's own client prints, of whose settings only the authority is special."""
     environment = {
         "PATH": str(Path(sys.executable).parent),
-        "HOME": str(tmp_path),
+        "HOME": str(home),
         "MLFLOW_TRACKING_URI": f"https://{door.address}:5000",
         "MLFLOW_TRACKING_USERNAME": "jupyter",
         "MLFLOW_TRACKING_PASSWORD": door.stack.secrets()["jupyter_mlflow_password"],
         "MLFLOW_TRACKING_SERVER_CERT_PATH": str(door.authority),
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    client = subprocess.run([sys.executable, "-c", CLIENT], env=environment, capture_output=True, text=True)
-    assert client.stdout.split()[-2:] == ["199", "200"], client.stderr
+    client = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert client.returncode == 0, client.stderr
+    return client.stdout.split()
+
+
+def test_mlflows_own_client_needs_the_authority_only(door: Door, tmp_path: Path) -> None:
+    assert ask_by_client(door, CLIENT, tmp_path)[-2:] == ["199", "200"]
+
+
+def test_traces_come_through(door: Door, tmp_path: Path) -> None:
+    assert " ".join(ask_by_client(door, TRACE, tmp_path)).endswith("seen through the gateway")
+    assert re.search(r" POST /v1/traces ", door.stack.run(f"docker logs {PROJECT}-gateway"))
+
+
+def test_a_large_file_comes_through_and_stays_nowhere(door: Door, tmp_path: Path) -> None:
+    assert ask_by_client(door, LARGE, tmp_path)[-1] == "True"
+    peaks = door.stack.run(
+        "sh -c %s",
+        f"docker top {PROJECT}-gateway -eo pid | grep -v PID | sed 's,.*,/proc/&/status,' | xargs grep VmHWM",
+    )
+    assert sum(int(kib) for kib in re.findall(r"VmHWM:\s+(\d+) kB", peaks)) < 100 * 1024, peaks
 
 
 def test_a_model_answers_who_has_its_token(door: Door) -> None:
@@ -228,40 +218,6 @@ def test_a_model_answers_who_has_its_token(door: Door) -> None:
     assert door.ask("models", "/wine-quality/ping", headers={"Authorization": f"Bearer {token}"}).status == 200
     assert door.ask("models", "/other/ping", headers={"Authorization": f"Bearer {token}"}).status == 401
     assert door.ask("models", "/wine-quality/ping").status == 401
-
-
-class Load:
-    """Asks for something without pause, on connections that stay and on new ones; counts what came back."""
-
-    def __init__(self, door: Door) -> None:
-        self._door = door
-        self._end = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(keep,)) for keep in (True, True, False, False)]
-        self.answers: Counter[str] = Counter()
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self, keep: bool) -> None:
-        tls = self._door.tls
-        connection = HTTPSConnection(self._door.address, 5000, context=tls, timeout=30)
-        while not self._end.is_set():
-            try:
-                connection.request("GET", "/health", headers={} if keep else {"Connection": "close"})
-                answer = connection.getresponse()
-                answer.read()
-                self.answers[str(answer.status)] += 1
-            except OSError as error:
-                self.answers[repr(error)] += 1
-                connection = HTTPSConnection(self._door.address, 5000, context=tls, timeout=30)
-            time.sleep(0.005)
 
 
 def test_people_and_programs_come_and_go_without_a_failed_request(door: Door) -> None:
@@ -319,7 +275,7 @@ def test_who_says_nothing_is_not_waited_for(door: Door) -> None:
         assert connection.recv(1) == b""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def by_name(door: Door) -> Iterator[Door]:
     """The same door by names, which the host does not know yet."""
     door.stack.run("cp /etc/hosts /etc/hosts.before")
@@ -348,11 +304,61 @@ def test_each_service_has_a_name_of_its_own_in_the_form_names(door: Door, by_nam
 
 def test_who_guesses_has_to_wait(door: Door) -> None:
     door = replace(door, domain="platform.test")  # as the test before has left it
+    known = basic("jupyter", door.stack.secrets()["jupyter_mlflow_password"])
+    assert door.ask("mlflow", SEARCH, headers=known).status == 200
     answers = [door.ask("mlflow", SEARCH, headers=basic("admin", f"wrong-{number}")).status for number in range(13)]
     assert answers[:9] == [401] * 9
     assert answers[-1] == 429
     assert door.ask("mlflow", SEARCH, headers=basic("admin", "x") | {"X-Forwarded-For": "192.0.2.1"}).status == 429
     assert door.ask("mlflow", "/health").status == 200  # not a login
+    assert door.ask("mlflow", SEARCH, headers=known).status == 200  # a colleague behind the same address
+    assert door.ask("mlflow", "/health", headers=basic("admin", "y")).status == 429
     assert [door.predict(f"wrong-{number}").status for number in range(13)][-1] == 429
     assert door.predict(door.stack.secrets()[f"token_wine-quality_{PROJECT}"]).status == 200
     assert door.ask("start").status == 200
+
+
+def certificate(door: Door) -> x509.Certificate:
+    """What the gateway shows, as a client that verifies it sees it."""
+    with socket.create_connection((door.address, 443), timeout=30) as connection:
+        tls = door.tls.wrap_socket(connection, server_hostname=door.domain)
+        return x509.load_der_x509_certificate(tls.getpeercert(binary_form=True) or b"")
+
+
+def processes(door: Door) -> str:
+    """Those of HAProxy; a reload makes a new one."""
+    return door.stack.run(f"docker top {PROJECT}-gateway -eo pid,args | grep -w haproxy")
+
+
+def test_certbot_obtains_a_certificate_and_renews_it_without_a_failed_request(by_name: Door, tmp_path: Path) -> None:
+    with acme.running(tmp_path, by_name.address) as authority:
+        settings = {
+            "gateway_tls": "acme",
+            "gateway_authority_file": str(authority.root),
+            "certbot_email": "ops@platform.test",
+            "certbot_server": authority.directory,
+            "certbot_authority_file": str(authority.own),
+            "certbot_interval_minutes": 1,
+            "gateway_refused_logins": 1000,  # the test before has guessed
+        }
+        run = by_name.deploy(**settings)
+        assert run.returncode == 0, run.stdout
+        door = replace(by_name, authority=authority.root)
+        first = certificate(door)
+        names = first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert {*names.get_values_for_type(x509.DNSName)} >= {"platform.test", "mlflow.platform.test"}
+        ran = processes(door)
+        with Load(door) as load:
+            wait_until(lambda: certificate(door).serial_number != first.serial_number, acme.LIFETIME)
+            wait_until(lambda: load.answers.total() > 1000, 30)
+        assert list(load.answers) == ["200"], load.answers
+        assert processes(door) == ran
+        again = by_name.deploy(**settings)
+        assert (again.returncode, changes(again.stdout)) == (0, 0), again.stdout
+        door.stack.run(f"docker restart {PROJECT}-gateway")
+        wait_until(lambda: door.ask("mlflow", "/health").status == 200, 20)
+
+    refused = by_name.deploy(**settings | {"certbot_email": "others@platform.test"})
+    assert refused.returncode != 0
+    assert "certbot" in refused.stdout
+    assert "Connection refused" in refused.stdout

@@ -44,6 +44,7 @@ def refuse() -> None:
     keep_scorers_with_their_experiments()
     keep_traces_in_their_experiments()
     keep_traces_from_others_runs()
+    tell_of_the_server_after_a_login()
 
 
 def mlflow_auth() -> Any:  # noqa: ANN401
@@ -51,6 +52,22 @@ def mlflow_auth() -> Any:  # noqa: ANN401
     from mlflow.server import auth
 
     return auth
+
+
+def tell_of_the_server_after_a_login() -> None:
+    """How it is set up, which MLflow tells everybody; its clients and its page ask with a login anyway."""
+    auth = mlflow_auth()
+    find = auth._find_fastapi_validator
+    public, auth._PUBLIC_ROUTE_SUFFIXES = auth._PUBLIC_ROUTE_SUFFIXES, ()
+
+    async def allow(_username: str, _request: Request) -> bool:
+        return True
+
+    def find_validator(path: str, method: str) -> Validator | None:
+        found: Validator | None = find(path, method)
+        return allow if auth._matches_route_suffix(auth._strip_static_prefix(path), public) else found
+
+    auth._find_fastapi_validator = find_validator
 
 
 def refuse_values_that_no_database_takes() -> None:

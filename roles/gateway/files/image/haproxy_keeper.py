@@ -3,7 +3,7 @@
 
 Its configuration is the directory that the link `current` leads to. Whoever changes the link, or a file, needs to tell
 nobody: what HAProxy accepts is in force a second later, and while it refuses something, it goes on with what it has, or
-begins with what has worked.
+begins with what has worked. A certificate that certbot keeps is taken over as it comes, without a reload.
 
 gateway run      until it is told to stop
 gateway health   exits with 0 if HAProxy answers with what the files say, 1 while it does not yet, and 2, with the
@@ -21,7 +21,9 @@ from pathlib import Path
 
 CURRENT = Path("/etc/mlflow-stack/current")
 WORKED = CURRENT.with_name("worked")  # leads to the last one that was found to work
+ISSUED = Path("/var/lib/certbot/public.pem")  # certificate, chain and key; there is none before certbot has the first
 RUN = Path("/run/gateway")
+SHOWN = RUN / "issued.pem"  # what HAProxy reads where certbot keeps the certificate
 LIVE = RUN / "live"  # leads to what HAProxy has accepted: it reads its files by this name, at a reload too
 SINCE = RUN / "since"  # when it was written, in seconds since 1970
 LOADED = RUN / "loaded"  # which state of the files that is
@@ -71,12 +73,33 @@ def objection(directory: Path) -> str:
 
 
 def ask(path: Path, command: str) -> str:
-    """What HAProxy answers to a command on one of its sockets. Raises OSError."""
+    """What HAProxy answers to a command, of one line or with a payload, on one of its sockets. Raises OSError."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(PATIENCE)
         connection.connect(str(path))
         connection.sendall(command.encode())
         return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+
+
+def show(pem: str) -> None:
+    """Keep what HAProxy shows, for its next start and reload. Raises OSError."""
+    draft = SHOWN.with_suffix(".new")
+    draft.unlink(missing_ok=True)
+    draft.touch(0o600)
+    draft.write_text(pem)
+    draft.replace(SHOWN)
+
+
+def renew() -> None:
+    """Have HAProxy show the certificate that certbot has got, unless that is done. Raises OSError."""
+    pem = read(ISSUED)
+    if not pem or pem == read(SHOWN):
+        return
+    lines = "\n".join(line for line in pem.splitlines() if line)  # an empty one would be the end
+    answer = ask(STATISTICS, f"set ssl cert {SHOWN} <<\n{lines}\n\n") + ask(STATISTICS, f"commit ssl cert {SHOWN}\n")
+    print(f"The certificate of certbot: {' '.join(answer.split())}")
+    if "Success!" in answer:
+        show(pem)
 
 
 def follow() -> None:
@@ -107,6 +130,7 @@ def refuse(state: str, fault: str) -> None:
 def run() -> int:
     """Run HAProxy until it ends or SIGTERM comes; the exit status."""
     state = state_of_files()
+    show(read(ISSUED) or read(CURRENT / "public.pem"))
     if fault := objection(directory_of(state)):
         refuse(state, fault)
         if not WORKED.exists() or objection(directory_of(state := state_of_files(WORKED))):
@@ -124,8 +148,9 @@ def run() -> int:
                     pass
                 try:
                     follow()
+                    renew()
                 except OSError as error:
-                    print(f"The configuration cannot be followed: {error}.")
+                    print(f"What has changed cannot be taken over: {error}.")
         finally:
             stop(haproxy)
 
