@@ -5,12 +5,13 @@ What certbot is told is in its own file, /etc/mlflow-stack/cli.ini. The result, 
 is replaced as a whole; who shows it to the world watches that file.
 
 certbot-keeper run MINUTES        until it is told to stop; so long between two looks whether it is due
-certbot-keeper health HOST:PORT   exits with 0 if the certificate is shown there, 1 while it is not yet, and 2, with the
+certbot-keeper health HOST:PORT   exits with 0 if the certificate is shown there, 1 while it is not yet, and 78, with the
                                   reason, if there is none, or soon none any more
 """
 
 from __future__ import annotations
 
+import os
 import ssl
 import subprocess
 import sys
@@ -69,11 +70,11 @@ def health(shown_at: str) -> int:
     fault = FAULT.read_text() if FAULT.exists() else ""
     if not OBTAINED.exists():
         print(fault or "certbot is asking for the certificate.")
-        return 2 if fault else 1
+        return os.EX_CONFIG if fault else 1
     own = x509.load_pem_x509_certificates(PUBLIC.read_bytes())[0]
     if fault and left(own) < NEAR_ITS_END:
         print(f"The certificate ends on {own.not_valid_after_utc:%Y-%m-%d %H:%M} UTC, and cannot be renewed:\n{fault}")
-        return 2
+        return os.EX_CONFIG
     host, _, port = shown_at.rpartition(":")
     try:
         shown = x509.load_pem_x509_certificate(ssl.get_server_certificate((host, int(port)), timeout=4).encode())

@@ -6,12 +6,13 @@ nobody: what HAProxy accepts is in force a second later, and while it refuses so
 begins with what has worked. A certificate that certbot keeps is taken over as it comes, without a reload.
 
 gateway run      until it is told to stop
-gateway health   exits with 0 if HAProxy answers with what the files say, 1 while it does not yet, and 2, with the
+gateway health   exits with 0 if HAProxy answers with what the files say, 1 while it does not yet, and 78, with the
                  reason, if it refuses them
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -170,7 +171,7 @@ def health() -> int:
     refused, _, reason = read(REFUSED).partition("\n")
     if refused == state:
         print(f"HAProxy refuses the configuration and goes on with the one before:\n{reason}")
-        return 2
+        return os.EX_CONFIG
     if read(LOADED) != state:
         print("The configuration is not taken over yet.")
         return 1
