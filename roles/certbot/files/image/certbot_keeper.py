@@ -5,8 +5,8 @@ What certbot is told is in its own file, /etc/mlflow-stack/cli.ini. The result, 
 is replaced as a whole; who shows it to the world watches that file.
 
 certbot-keeper run MINUTES        until it is told to stop; so long between two looks whether it is due
-certbot-keeper health HOST:PORT   exits with 0 if the certificate is shown there, 1 while it is not yet, and 78, with the
-                                  reason, if there is none, or soon none any more
+certbot-keeper health HOST:PORT   exits with 0 if the certificate is shown there, 1 while it is not yet, and 78, with
+                                  the reason, if there is none, or soon none any more
 """
 
 from __future__ import annotations
