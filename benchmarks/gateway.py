@@ -49,7 +49,7 @@ def main() -> None:
         "model": Server(f"https://{arguments.name}:8443/wine-quality", 0, bearer, trust),
     }
     past = {
-        "mlflow": Server(f"http://{address_of('mlflow')}:5000", 0, login),
+        "mlflow": Server(f"http://{address_of('mlflow')}:5000", 0, login | {"Host": "mlflow:5000"}),
         "model": Server(f"http://{address_of('serving-wine-quality')}:8080", 0, {}),
     }
     with experiment(past["mlflow"]) as directory:

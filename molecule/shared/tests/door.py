@@ -6,6 +6,7 @@ import json
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -39,6 +40,24 @@ class Door:
     @property
     def tls(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.authority))
+
+    def url(self, service: str) -> str:
+        """Where a browser finds a service."""
+        if not self.domain:
+            return f"https://{self.address}:{DOORS[service]}"
+        return f"https://{self.domain if service == 'start' else f'{service}.{self.domain}'}"
+
+    def settings(self, home: Path) -> dict[str, str]:
+        """What MLflow's client needs in its environment, of which only the authority is special."""
+        return {
+            "PATH": str(Path(sys.executable).parent),
+            "HOME": str(home),
+            "MLFLOW_TRACKING_URI": f"https://{self.address}:5000",
+            "MLFLOW_TRACKING_USERNAME": "jupyter",
+            "MLFLOW_TRACKING_PASSWORD": self.stack.secrets()["jupyter_mlflow_password"],
+            "MLFLOW_TRACKING_SERVER_CERT_PATH": str(self.authority),
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
 
     def connect(self, service: str) -> HTTPSConnection:
         """A connection to a service by its public name, wherever that leads here."""

@@ -14,11 +14,13 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from http.client import HTTPSConnection
 from pathlib import Path
 
 import acme
+import journeys
 import pytest
 from cryptography import x509
 from door import DOORS, Door, Load
@@ -101,6 +103,20 @@ def door(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doo
     assert changes(stack.deploy().stdout) == 0
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a browser, which has imported the authority."""
+    return tmp_path_factory.mktemp("browser")
+
+
+@pytest.fixture(scope="module")
+def at_work(door: Door, home: Path) -> Iterator[Future[list[str]]]:
+    """Somebody in Jupyter, whose kernel is idle for six minutes, while the tests go on."""
+    with ThreadPoolExecutor() as threads:
+        yield threads.submit(journeys.work_in_jupyter, door, home, 360)
+
+
+@pytest.mark.usefixtures("at_work")
 def test_a_second_run_changes_nothing(door: Door) -> None:
     run = door.deploy()
     assert (run.returncode, changes(run.stdout)) == (0, 0), run.stdout
@@ -163,6 +179,15 @@ def test_start_page_is_whole_and_tells_no_more_than_states(door: Door) -> None:
     assert door.ask("start", "/stats").status == 404
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_start_page_is_for_desks_and_phones(door: Door, home: Path, width: int) -> None:
+    assert journeys.look_at_start_page(door, home, width) == []
+
+
+def test_mlflow_is_worked_with_in_a_browser(door: Door, home: Path) -> None:
+    assert journeys.work_in_mlflow(door, home, "made-by-port") == []
+
+
 def test_strangers_are_refused(door: Door) -> None:
     assert door.ask("mlflow", SEARCH).status == 401
     assert door.ask("mlflow", "/api/3.0/mlflow/server-info").status == 401
@@ -176,17 +201,8 @@ def test_strangers_are_refused(door: Door) -> None:
 
 
 def ask_by_client(door: Door, program: str, home: Path) -> list[str]:
-    """What MLflow's own client prints, of whose settings only the authority is special."""
-    environment = {
-        "PATH": str(Path(sys.executable).parent),
-        "HOME": str(home),
-        "MLFLOW_TRACKING_URI": f"https://{door.address}:5000",
-        "MLFLOW_TRACKING_USERNAME": "jupyter",
-        "MLFLOW_TRACKING_PASSWORD": door.stack.secrets()["jupyter_mlflow_password"],
-        "MLFLOW_TRACKING_SERVER_CERT_PATH": str(door.authority),
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-    }
-    client = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    """What MLflow's own client prints."""
+    client = subprocess.run([sys.executable, "-c", program], env=door.settings(home), capture_output=True, text=True)
     assert client.returncode == 0, client.stderr
     return client.stdout.split()
 
@@ -239,6 +255,11 @@ def test_people_and_programs_come_and_go_without_a_failed_request(door: Door) ->
         assert door.ask("mlflow", SEARCH, headers=ada).status in (401, 404)  # it remembers passwords for a minute
     assert list(load.answers) == ["200"], load.answers
     assert {service: door.stack.started_at()[service] for service in started} == started
+
+
+def test_jupyter_is_worked_with_in_a_browser(at_work: Future[list[str]]) -> None:
+    """From top to bottom, and on after six minutes in which nothing was said."""
+    assert at_work.result() == []
 
 
 def test_what_haproxy_refuses_is_not_taken_over(door: Door) -> None:
@@ -300,6 +321,12 @@ def test_each_service_has_a_name_of_its_own_in_the_form_names(door: Door, by_nam
     assert by_name.ask("start").status == 200
     assert by_name.predict(door.stack.secrets()[f"token_wine-quality_{PROJECT}"]).status == 200
     assert asyncio.run(scan(door.address)) - {22} == {80, 443}
+
+
+def test_browsers_work_by_names(by_name: Door, home: Path) -> None:
+    assert journeys.look_at_start_page(by_name, home, 1280) == []
+    assert journeys.work_in_mlflow(by_name, home, "made-by-name") == []
+    assert journeys.work_in_jupyter(by_name, home) == []
 
 
 def test_who_guesses_has_to_wait(door: Door) -> None:
