@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ansible._internal._templating._jinja_bits import AnsibleEnvironment, _TemplateCompileContext
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader
@@ -34,6 +35,25 @@ SAMPLES: dict[str, Any] = {
     "gateway_clients": [{"name": "ci", "model": "wine-quality", "token": "a-token-of-the-tests-for-ci"}],
 }
 LOADER = DataLoader()
+
+
+def compile_once() -> None:
+    """Keep compiled templates, which Ansible does not: the same ones are rendered for thousands of values."""
+    compile_anew = AnsibleEnvironment.compile
+    compiled: dict[tuple[object, ...], Any] = {}
+
+    def compile_template(environment: AnsibleEnvironment, source: Any, *args: object, **kwargs: object) -> Any:  # noqa: ANN401
+        context = _TemplateCompileContext.current(optional=True)
+        escapes = context is not None and context.escape_backslashes
+        key = (source, args, *kwargs.items(), environment.trim_blocks, environment.lstrip_blocks, escapes)
+        if key not in compiled:
+            compiled[key] = compile_anew(environment, source, *args, **kwargs)
+        return compiled[key]
+
+    AnsibleEnvironment.compile = compile_template
+
+
+compile_once()
 
 
 def load(pattern: str) -> dict[str, Any]:
