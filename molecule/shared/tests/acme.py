@@ -59,7 +59,7 @@ def running(home: Path, host: str) -> Iterator[Authority]:
         "certificateValidityPeriod": LIFETIME,
     }
     (home / "pebble.json").write_text(json.dumps({"pebble": settings}))
-    leads = ["-defaultIPv4", host, "-defaultIPv6", "", "-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", ""]
+    leads = ["-defaultIPv4", host, "-defaultIPv6", "", "-http01", "", "-https01", "", "-tlsalpn01", ""]
     servers = (
         ["pebble-challtestsrv", *leads, "-dns01", f"127.0.0.1:{dns}", "-management", f"127.0.0.1:{dns_managed}"],
         ["pebble", "-config", str(home / "pebble.json"), "-dnsserver", f"127.0.0.1:{dns}"],

@@ -55,7 +55,7 @@ def work_in_mlflow(door: Door, home: Path, name: str) -> list[str]:
         page.get_by_text("Create New Model", exact=True).click()
         dialog.get_by_label("Model Name").fill(name)
         dialog.get_by_role("button", name="Register").click()
-        page.get_by_text(f"{name} v1").or_(page.get_by_role("link", name=name)).first.wait_for()
+        dialog.wait_for(state="hidden")
         page.goto(f"{door.url('mlflow')}/#/models/{name}/versions/1")
         page.locator('[data-component-id*="aliaseditor.tsx"]').click()
         dialog.get_by_role("combobox").fill("best")
@@ -87,15 +87,9 @@ def work_in_jupyter(door: Door, home: Path, idle: float = 0) -> list[str]:
         expect(status).to_have_attribute("data-status", "idle", timeout=60_000)
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.locator('[data-command="runmenu:run-all"]').click()
-        expect(status).not_to_have_attribute("data-status", "idle")
-        expect(status).to_have_attribute("data-status", "idle", timeout=180_000)
-        page.keyboard.press("Control+s")
-        page.wait_for_timeout(2000)
-        cells = [
-            cell for cell in contents(page, "wine-quality/wine-quality.ipynb")["cells"] if cell["cell_type"] == "code"
-        ]
-        assert all(cell["execution_count"] for cell in cells), cells
-        assert [output for cell in cells for output in cell["outputs"] if output["output_type"] == "error"] == []
+        wait_until(lambda: all(cell["execution_count"] for cell in saved_code(page)), 180)
+        outputs = [output for cell in saved_code(page) for output in cell["outputs"]]
+        assert [output for output in outputs if output["output_type"] == "error"] == []
 
         page.keyboard.press("Control+Shift+c")
         page.keyboard.type("New Terminal")
@@ -115,6 +109,13 @@ def work_in_jupyter(door: Door, home: Path, idle: float = 0) -> list[str]:
         page.keyboard.press("Shift+Enter")
         page.get_by_text("45 still there", exact=True).wait_for()
         return window.faults
+
+
+def saved_code(page: Page) -> list[dict[str, Any]]:
+    """The cells of the example's code, and what they have put out, as they are saved now."""
+    page.locator('.jp-NotebookPanel:visible [data-jp-item-name="save"]').click()
+    cells = contents(page, "wine-quality/wine-quality.ipynb")["cells"]
+    return [cell for cell in cells if cell["cell_type"] == "code"]
 
 
 def contents(page: Page, path: str) -> Any:  # noqa: ANN401

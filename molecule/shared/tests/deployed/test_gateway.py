@@ -212,12 +212,12 @@ def test_mlflows_own_client_needs_the_authority_only(door: Door, tmp_path: Path)
 
 
 def test_traces_come_through(door: Door, tmp_path: Path) -> None:
-    assert " ".join(ask_by_client(door, TRACE, tmp_path)).endswith("seen through the gateway")
+    assert "seen through the gateway" in " ".join(ask_by_client(door, TRACE, tmp_path))
     assert re.search(r" POST /v1/traces ", door.stack.run(f"docker logs {PROJECT}-gateway"))
 
 
 def test_a_large_file_comes_through_and_stays_nowhere(door: Door, tmp_path: Path) -> None:
-    assert ask_by_client(door, LARGE, tmp_path)[-1] == "True"
+    assert "True" in ask_by_client(door, LARGE, tmp_path)
     peaks = door.stack.run(
         "sh -c %s",
         f"docker top {PROJECT}-gateway -eo pid | grep -v PID | sed 's,.*,/proc/&/status,' | xargs grep VmHWM",
