@@ -87,7 +87,7 @@ def work_in_jupyter(door: Door, home: Path, idle: float = 0) -> list[str]:
         expect(status).to_have_attribute("data-status", "idle", timeout=60_000)
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.locator('[data-command="runmenu:run-all"]').click()
-        wait_until(lambda: all(cell["execution_count"] for cell in saved_code(page)), 180)
+        wait_until(lambda: is_through(saved_code(page)), 180)
         outputs = [output for cell in saved_code(page) for output in cell["outputs"]]
         assert [output for output in outputs if output["output_type"] == "error"] == []
 
@@ -111,10 +111,14 @@ def work_in_jupyter(door: Door, home: Path, idle: float = 0) -> list[str]:
         return window.faults
 
 
+def is_through(cells: list[dict[str, Any]]) -> bool:
+    return len(cells) > 5 and all(cell["execution_count"] for cell in cells)
+
+
 def saved_code(page: Page) -> list[dict[str, Any]]:
     """The cells of the example's code, and what they have put out, as they are saved now."""
     page.locator('.jp-NotebookPanel:visible [data-jp-item-name="save"]').click()
-    cells = contents(page, "wine-quality/wine-quality.ipynb")["cells"]
+    cells = (contents(page, "wine-quality/wine-quality.ipynb") or {"cells": []})["cells"]
     return [cell for cell in cells if cell["cell_type"] == "code"]
 
 

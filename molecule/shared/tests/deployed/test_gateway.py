@@ -185,7 +185,7 @@ def test_start_page_is_for_desks_and_phones(door: Door, home: Path, width: int) 
 
 
 def test_mlflow_is_worked_with_in_a_browser(door: Door, home: Path) -> None:
-    assert journeys.work_in_mlflow(door, home, "made-by-port") == []
+    assert journeys.work_in_mlflow(door, home, f"by-port-{secrets.token_hex(3)}") == []
 
 
 def test_strangers_are_refused(door: Door) -> None:
@@ -325,7 +325,7 @@ def test_each_service_has_a_name_of_its_own_in_the_form_names(door: Door, by_nam
 
 def test_browsers_work_by_names(by_name: Door, home: Path) -> None:
     assert journeys.look_at_start_page(by_name, home, 1280) == []
-    assert journeys.work_in_mlflow(by_name, home, "made-by-name") == []
+    assert journeys.work_in_mlflow(by_name, home, f"by-name-{secrets.token_hex(3)}") == []
     assert journeys.work_in_jupyter(by_name, home) == []
 
 
