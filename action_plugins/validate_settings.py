@@ -380,7 +380,6 @@ KINDS: dict[str, Kind] = {
     "certbot_names": HOST,
     "certbot_email": text(r"[^@\s,]+@[^@\s,]+\.[^@\s,.]+", "an e-mail address"),
     "certbot_server": url,
-    "certbot_interval_minutes": number(1, 1440, "a number of minutes"),
     "certbot_memory_mb": mebibytes(64),
     "certbot_shown_at": SERVER,
     "gateway_certbot": SERVER,

@@ -15,6 +15,8 @@ from urllib.request import urlopen
 from stack import wait_until
 
 LIFETIME = 90  # seconds that a certificate of this authority holds
+# It neither waits before it asks, nor refuses some requests on purpose.
+ENVIRONMENT = {"PATH": "/usr/bin", "PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0"}
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def running(home: Path, host: str) -> Iterator[Authority]:
     with ExitStack() as stack, (home / "pebble.log").open("w") as log:
         for server in servers:
             process = stack.enter_context(
-                subprocess.Popen(server, stdout=log, stderr=log, env={"PEBBLE_VA_NOSLEEP": "1", "PATH": "/usr/bin"})
+                subprocess.Popen(server, stdout=log, stderr=log, env=ENVIRONMENT)
             )
             stack.callback(process.terminate)
         root = home / "root.pem"

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
-from http.client import HTTPSConnection
+from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 
 from stack import ROOT, Answer, Stack
@@ -121,7 +121,7 @@ class Load:
                 answer = connection.getresponse()
                 answer.read()
                 self.answers[str(answer.status)] += 1
-            except OSError as error:
+            except (OSError, HTTPException) as error:
                 self.answers[repr(error)] += 1
                 connection = self._door.connect("mlflow")
             time.sleep(0.005)

@@ -13,6 +13,7 @@ gateway health   exits with 0 if HAProxy answers with what the files say, 1 whil
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,15 +21,16 @@ import sys
 import urllib.request
 from pathlib import Path
 
-CURRENT = Path("/etc/mlflow-stack/current")
-WORKED = CURRENT.with_name("worked")  # leads to the last one that was found to work
-ISSUED = Path("/var/lib/certbot/public.pem")  # certificate, chain and key; there is none before certbot has the first
+FILES = Path("/etc/mlflow-stack")
+CURRENT = FILES / "current" if (FILES / "current").is_symlink() else FILES  # without links under Compose
+WORKED = FILES / "worked"  # leads to the last one that was found to work
+ISSUED = Path("/var/lib/certificate")  # by name, certificate, chain and key in one file; none before certbot has one
 RUN = Path("/run/gateway")
-SHOWN = RUN / "issued.pem"  # what HAProxy reads where certbot keeps the certificate
 LIVE = RUN / "live"  # leads to what HAProxy has accepted: it reads its files by this name, at a reload too
 SINCE = RUN / "since"  # when it was written, in seconds since 1970
 LOADED = RUN / "loaded"  # which state of the files that is
 REFUSED = RUN / "refused"  # the state that it has refused last, and why
+DECLINED = RUN / "declined"  # the certificate that it has refused last, and why
 MASTER = RUN / "master.sock"
 STATISTICS = RUN / "haproxy.sock"
 SERVERS = RUN / "servers"  # how they are: HAProxy's own form, read at a start
@@ -82,25 +84,42 @@ def ask(path: Path, command: str) -> str:
         return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
 
-def show(pem: str) -> None:
+def shown(directory: Path) -> Path | None:
+    """What HAProxy reads where certbot keeps the certificate of a configuration; None where it does not."""
+    found = re.search(rf"{RUN}/\w+\.pem", (directory / "haproxy.cfg").read_text())
+    return Path(found[0]) if found else None
+
+
+def show(path: Path, pem: str) -> None:
     """Keep what HAProxy shows, for its next start and reload. Raises OSError."""
-    draft = SHOWN.with_suffix(".new")
+    draft = path.with_suffix(".new")
     draft.unlink(missing_ok=True)
     draft.touch(0o600)
     draft.write_text(pem)
-    draft.replace(SHOWN)
+    draft.replace(path)
+
+
+def provide(directory: Path) -> None:
+    """Have that file be there for a configuration: what certbot has, or the configuration's own. Raises OSError."""
+    if (path := shown(directory)) and not path.exists():
+        show(path, read(ISSUED / path.name) or read(directory / "public.pem"))
 
 
 def renew() -> None:
-    """Have HAProxy show the certificate that certbot has got, unless that is done. Raises OSError."""
-    pem = read(ISSUED)
-    if not pem or pem == read(SHOWN):
+    """Have HAProxy show the certificate that certbot has got, unless that is done, or was refused. Raises OSError."""
+    path = shown(LIVE)
+    pem = read(ISSUED / path.name) if path else ""
+    if not path or pem in ("", read(path)) or read(DECLINED).startswith(pem):
         return
     lines = "\n".join(line for line in pem.splitlines() if line)  # an empty one would be the end
-    answer = ask(STATISTICS, f"set ssl cert {SHOWN} <<\n{lines}\n\n") + ask(STATISTICS, f"commit ssl cert {SHOWN}\n")
-    print(f"The certificate of certbot: {' '.join(answer.split())}")
-    if "Success!" in answer:
-        show(pem)
+    answer = ask(STATISTICS, f"set ssl cert {path} <<\n{lines}\n\n") + ask(STATISTICS, f"commit ssl cert {path}\n")
+    answer = " ".join(answer.split())
+    print(f"The certificate of certbot: {answer}")
+    if answer.endswith("Success!"):
+        show(path, pem)
+        DECLINED.unlink(missing_ok=True)
+    else:
+        show(DECLINED, pem + answer)
 
 
 def follow() -> None:
@@ -108,6 +127,7 @@ def follow() -> None:
     state = state_of_files()
     if state == read(LOADED) or read(REFUSED).partition("\n")[0] == state:
         return
+    provide(directory_of(state))
     fault = objection(directory_of(state))
     if not fault:
         link(state)
@@ -131,10 +151,14 @@ def refuse(state: str, fault: str) -> None:
 def run() -> int:
     """Run HAProxy until it ends or SIGTERM comes; the exit status."""
     state = state_of_files()
-    show(read(ISSUED) or read(CURRENT / "public.pem"))
+    provide(directory_of(state))
     if fault := objection(directory_of(state)):
         refuse(state, fault)
-        if not WORKED.exists() or objection(directory_of(state := state_of_files(WORKED))):
+        if not WORKED.exists():
+            return 1
+        state = state_of_files(WORKED)
+        provide(directory_of(state))
+        if objection(directory_of(state)):
             return 1
     link(state)
     LOADED.write_text(state)
@@ -171,6 +195,9 @@ def health() -> int:
     refused, _, reason = read(REFUSED).partition("\n")
     if refused == state:
         print(f"HAProxy refuses the configuration and goes on with the one before:\n{reason}")
+        return os.EX_CONFIG
+    if declined := read(DECLINED):
+        print(f"HAProxy refuses the certificate of certbot: {declined.splitlines()[-1]}")
         return os.EX_CONFIG
     if read(LOADED) != state:
         print("The configuration is not taken over yet.")
