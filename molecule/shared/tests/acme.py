@@ -68,9 +68,7 @@ def running(home: Path, host: str) -> Iterator[Authority]:
     )
     with ExitStack() as stack, (home / "pebble.log").open("w") as log:
         for server in servers:
-            process = stack.enter_context(
-                subprocess.Popen(server, stdout=log, stderr=log, env=ENVIRONMENT)
-            )
+            process = stack.enter_context(subprocess.Popen(server, stdout=log, stderr=log, env=ENVIRONMENT))
             stack.callback(process.terminate)
         root = home / "root.pem"
         trust = ssl.create_default_context(cafile=str(certificate))

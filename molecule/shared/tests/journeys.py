@@ -118,6 +118,7 @@ def is_through(cells: list[dict[str, Any]]) -> bool:
 def saved_code(page: Page) -> list[dict[str, Any]]:
     """The cells of the example's code, and what they have put out, as they are saved now."""
     page.locator('.jp-NotebookPanel:visible [data-jp-item-name="save"]').click()
+    page.wait_for_timeout(3000)  # Jupyter takes a file that it reads while it writes it for a broken one
     cells = (contents(page, "wine-quality/wine-quality.ipynb") or {"cells": []})["cells"]
     return [cell for cell in cells if cell["cell_type"] == "code"]
 

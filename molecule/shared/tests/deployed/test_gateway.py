@@ -385,7 +385,8 @@ def test_certbot_obtains_a_certificate_and_renews_it_without_a_failed_request(by
         again = by_name.deploy(**settings)
         assert (again.returncode, changes(again.stdout)) == (0, 0), again.stdout
         door.stack.run(f"docker restart {PROJECT}-gateway")
-        wait_until(lambda: door.ask("mlflow", "/health").status == 200, 20)
+        door.stack.wait_until_healthy()
+        assert door.ask("mlflow", "/health").status == 200
 
     refused = by_name.deploy(**settings | {"certbot_email": "others@platform.test"})
     assert refused.returncode != 0
