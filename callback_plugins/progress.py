@@ -90,7 +90,12 @@ class CallbackModule(Default):  # type: ignore[misc]
             super().v2_playbook_on_play_start(play)
             return
         self._play = play
-        self._line(play.get_name().strip(), C.COLOR_HIGHLIGHT)
+        if play.get_variable_manager()._inventory.get_hosts(play.hosts):
+            self._line(play.get_name().strip(), C.COLOR_HIGHLIGHT)
+
+    def v2_playbook_on_no_hosts_matched(self) -> None:
+        if not self._brief:
+            super().v2_playbook_on_no_hosts_matched()
 
     def _task_start(self, task: Task, prefix: str | None = None) -> None:
         super()._task_start(task, prefix)

@@ -24,10 +24,12 @@ SAID: Task = {"name": "Say it", "ansible.builtin.debug": {"msg": "first line\n  
 FAILING: Task = {"name": "Check", "ansible.builtin.assert": {"that": "false", "fail_msg": "mlflow_port is taken."}}
 
 
-def play(directory: Path, *tasks: Task, arguments: tuple[str, ...] = (), **environment: str) -> str:
+def play(
+    directory: Path, *tasks: Task, hosts: str = "localhost", arguments: tuple[str, ...] = (), **environment: str
+) -> str:
     """The output of a play with these tasks on this machine."""
     playbook = directory / "play.yml"
-    plays = [{"name": "The play", "hosts": "localhost", "gather_facts": False, "tasks": list(tasks)}]
+    plays = [{"name": "The play", "hosts": hosts, "gather_facts": False, "tasks": list(tasks)}]
     playbook.write_text(json.dumps(plays))
     options = ["--inventory=localhost,", "--connection=local", f"--extra-vars={PYTHON}", *arguments]
     run = subprocess.run(
@@ -54,6 +56,13 @@ def test_what_check_mode_would_do_is_said(tmp_path: Path) -> None:
     would = {"name": "Say it", "ansible.builtin.debug": {"msg": "Would start mlflow"}, "changed_when": True}
 
     assert "  localhost: Would start mlflow\n" in play(tmp_path, would)
+
+
+def test_what_the_inventory_has_no_host_for_is_not_spoken_of(tmp_path: Path) -> None:
+    output = play(tmp_path, CHANGED, hosts="localhost:!localhost")
+
+    assert "The play" not in output
+    assert "no hosts matched" not in output
 
 
 def test_everything_with_v(tmp_path: Path) -> None:
