@@ -61,5 +61,11 @@ def running(door: Door, home: Path, *, login: tuple[str, str] | None = None, wid
             env={**os.environ, "HOME": str(home)},
         )
         context = browser.new_context(http_credentials=credentials, viewport={"width": width, "height": 900})
-        yield Browser(context)
-        browser.close()
+        try:
+            yield Browser(context)
+        except BaseException:
+            for number, page in enumerate(context.pages):
+                page.screenshot(path=home / f"failed-{number}.png")
+            raise
+        finally:
+            browser.close()
