@@ -83,8 +83,8 @@ def work_in_jupyter(door: Door, home: Path, idle: float = 0) -> list[str]:
         page = window.open(f"{door.url('jupyter')}/")
         page.locator("#password_input").fill(door.stack.secrets()["jupyter_password"])
         page.locator("#login_submit").click()
-        status = page.locator(".jp-Notebook-ExecutionIndicator:visible")
-        expect(status).to_have_attribute("data-status", "idle", timeout=60_000)
+        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
+        page.wait_for_timeout(5000)  # what is run while the page and the kernel get to know each other is lost
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.locator('[data-command="runmenu:run-all"]').click()
         wait_until(lambda: is_through(saved_code(page)), 180)
