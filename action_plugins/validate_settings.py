@@ -204,12 +204,19 @@ def pem(value: str) -> str | None:
     return None if good else "is not in PEM form: it must be -----BEGIN …----- to -----END …-----, with its line breaks"
 
 
-def pem_file(value: str) -> str | None:
+def certificates(value: str) -> str | None:
+    """Certificates, and nothing else, as everybody may see them."""
+    if "PRIVATE KEY" in value:
+        return "has a private key in it, which is nobody's to see: it must have certificates alone"
+    return pem(value)
+
+
+def certificates_file(value: str) -> str | None:
     """A file of certificates on the control node."""
     if fault := local_file(value):
         return fault
     try:
-        return pem(Path(value).read_text())
+        return certificates(Path(value).read_text())
     except (OSError, UnicodeDecodeError) as error:
         return f"is {shown(value)}, which cannot be read: {error}"
 
@@ -367,9 +374,10 @@ KINDS: dict[str, Kind] = {
     "stack_public_name": HOST,
     "gateway_certificate": pem,
     "gateway_certificate_key": pem,
-    "gateway_authority": pem,
+    "gateway_authority": certificates,
+    "gateway_authority_file": certificates_file,
     "gateway_*_file": local_file,
-    "certbot_authority_file": pem_file,
+    "certbot_authority_file": certificates_file,
     "*_authority_file": absolute,
     "gateway_clients.name": CLIENT,
     "gateway_tokens.name": CLIENT,
@@ -644,8 +652,8 @@ def refuse_accounts(settings: Settings) -> Iterator[str]:
 
 def refuse_users(settings: Settings) -> Iterator[str]:
     """People alike, or named like an account of a service."""
-    accounts = {account["username"] for account in settings["mlflow_accounts"]}
-    for name, count in Counter(user["name"] for user in settings["mlflow_users"]).items():
+    accounts = {account["username"].casefold() for account in settings["mlflow_accounts"]}
+    for name, count in Counter(user["name"].casefold() for user in settings["mlflow_users"]).items():
         if count > 1:
             yield f"mlflow_users has {count} entries for {name}: leave one."
         if name in accounts:
@@ -716,6 +724,11 @@ def refuse_gateway(settings: Settings) -> Iterator[str]:
             f"gateway_form is names, and stack_public_name is {name}, below which there are no names: set it "
             "to a name whose names below it (mlflow.NAME, …) lead to the gateway, or gateway_form to ports."
         )
+    if name == "0.0.0.0":  # noqa: S104 (to refuse it)
+        yield "stack_public_name is 0.0.0.0, which leads nowhere: set it to a name or address of the gateway's host."
+    tokens = {(client["model"], client["name"]): client.get("token") for client in settings["gateway_clients"]}
+    if any(count > 1 for token, count in Counter(tokens.values()).items() if token):
+        yield "gateway_clients has one token twice: give each program its own."
     if tls == "acme":
         if not settings["certbot_email"]:
             yield "certbot_email is empty, and gateway_tls is acme: set it to where the authority may write to."

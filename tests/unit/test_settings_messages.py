@@ -402,6 +402,18 @@ ADA = {"name": "ada"}
             "certbot_authority_file is not in PEM form: it must be -----BEGIN …----- to -----END …-----, with its line "
             "breaks.",
         ),
+        (
+            {"gateway_clients": [CI, CI | {"name": "shop"}]},
+            "gateway_clients has one token twice: give each program its own.",
+        ),
+        (
+            {"stack_public_name": "0.0.0.0"},
+            "stack_public_name is 0.0.0.0, which leads nowhere: set it to a name or address of the gateway's host.",
+        ),
+        (
+            {"mlflow_users": [{"name": "Admin"}]},
+            "mlflow_users has admin, and so has mlflow_accounts, for services: choose another name.",
+        ),
         ({"gateway_form": "paths"}, 'gateway_form is "paths": it must be one of ports, names.'),
         ({"gateway_tls": "none"}, 'gateway_tls is "none": it must be one of own, files, acme.'),
         (
@@ -488,6 +500,16 @@ def test_a_certificate_that_has_ended_is_refused(
     assert re.fullmatch(
         r"gateway_certificate_file holds from \d{4}-\d\d-\d\d to \d{4}-\d\d-\d\d, and not today: renew it\.", sentence
     )
+
+
+def test_a_private_key_among_what_everybody_may_see_is_refused(
+    with_gateway: Inventory, files: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "authority.pem").write_text(
+        (tmp_path / "authority.pem").read_text() + (tmp_path / "key.pem").read_text()
+    )
+    sentence = "has a private key in it, which is nobody's to see: it must have certificates alone."
+    assert with_gateway.refusals(files)[0] == f"gateway_authority_file {sentence}"
 
 
 def test_files_that_are_not_there_are_refused(with_gateway: Inventory, files: dict[str, Any]) -> None:

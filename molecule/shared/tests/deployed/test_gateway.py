@@ -207,6 +207,17 @@ def ask_by_client(door: Door, program: str, home: Path) -> list[str]:
     return client.stdout.split()
 
 
+def test_what_is_large_and_no_file_is_not_taken_from_strangers(door: Door) -> None:
+    """MLflow would keep it in memory before it asks who it is."""
+    path = "/api/2.0/mlflow/runs/create"
+    for headers, status in (
+        ({"Content-Length": "2000000"}, 401),
+        ({"Transfer-Encoding": "chunked"}, 411),
+        ({"Content-Length": "40000000", **basic("admin", "x")}, 413),
+    ):
+        assert door.ask("mlflow", path, method="POST", headers=headers).status == status
+
+
 def test_mlflows_own_client_needs_the_authority_only(door: Door, tmp_path: Path) -> None:
     assert ask_by_client(door, CLIENT, tmp_path)[-2:] == ["199", "200"]
 
@@ -333,6 +344,8 @@ def test_who_guesses_has_to_wait(door: Door) -> None:
     door = replace(door, domain="platform.test")  # as the test before has left it
     known = basic("jupyter", door.stack.secrets()["jupyter_mlflow_password"])
     assert door.ask("mlflow", SEARCH, headers=known).status == 200
+    asked_first = {"Origin": door.url("mlflow"), "Access-Control-Request-Method": "POST"} | basic("admin", "wrong-12")
+    assert door.ask("mlflow", SEARCH, method="OPTIONS", headers=asked_first).status == 200  # which lets nobody in
     answers = [door.ask("mlflow", SEARCH, headers=basic("admin", f"wrong-{number}")).status for number in range(13)]
     assert answers[:9] == [401] * 9
     assert answers[-1] == 429
