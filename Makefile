@@ -37,10 +37,12 @@ uninstall: $(VENV)/.deploy ## Remove the platform and keep its data (ARGS="-e pu
 compose: $(VENV)/.deploy ## Write compose.yaml for the platform onto its host
 	ansible-playbook -i "$(INVENTORY)" $(BECOME) $(ARGS) playbooks/compose.yml
 
-# Two at a time, the deployments first, each line with its name.
-test: lint prepare ## Test everything: lint, deployments to hosts made on the spot, unit tests
-	$(MAKE) --jobs=2 PREPARE= default bare unit
-	$(MAKE) PREPARE= store
+# The deployments go on beside all the others, one after another; each line has its target's name.
+test: prepare ## Test everything: lint, deployments to hosts made on the spot, unit tests
+	$(MAKE) --jobs=3 PREPARE= default bare test-lint test-store test-unit
+
+test-%:
+	set -o pipefail; $(MAKE) --no-print-directory $* 2>&1 | sed --unbuffered 's/^/$*: /'
 
 lint: $(VENV)/.test ## Check style and types
 	yamllint --strict .

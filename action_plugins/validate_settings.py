@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from functools import cache
 from itertools import chain, combinations, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -470,10 +471,15 @@ HANDED_OVER = (
 
 def kind_of(name: str, option: Option) -> Kind:
     """The kind of a variable, of an element of a list, or of a key of a mapping (as in serving_models.port)."""
-    for pattern, kind in KINDS.items():
-        if fnmatchcase(name, pattern):
-            return kind
+    if kind := kind_by_name(name):
+        return kind
     return password() if option.get("no_log") and option["type"] == "str" else KINDS_OF_TYPES[option["type"]]
+
+
+@cache
+def kind_by_name(name: str) -> Kind | None:
+    """The first of KINDS that a name matches."""
+    return next((kind for pattern, kind in KINDS.items() if fnmatchcase(name, pattern)), None)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -898,7 +904,7 @@ def refuse_all(
             good[name] = settings.get(name, option.get("default", ""))
             faults[name] = list(refuse(name, good[name], option))
     bad = {name for name in faults if faults[name]}
-    following = {name for name in {*good, *bad} if bad & sources_of(name, definitions)}
+    following = {name for name in {*good, *bad} if bad & sources_of(name, definitions)} if bad else set()
     for name in bad | following:
         good.pop(name, None)
     refusals = [sentence for name in faults if name not in following for sentence in faults[name]]

@@ -80,6 +80,7 @@ class Inventory:
         self.wiring = DEFAULTS | WIRING | SAMPLES | {"inventory_dir": str(directory)}
         self.compute(OPTIONS, {}, check_mode=False)
         self.values = self.compute(set(OPTIONS) - set(HANDED_OVER), {})
+        self.sources = {name: sources_of(name, self.wiring) for name in self.values}
 
     def compute(self, names: Iterable[str], given: dict[str, Any], *, check_mode: bool = True) -> dict[str, Any]:
         """The values of variables, with those that the user gives. Raises AnsibleError."""
@@ -93,7 +94,7 @@ class Inventory:
         definitions = self.wiring | given
         values = self.values | given
         uncomputable = {}
-        for name in [name for name in self.values if name not in given and sources_of(name, definitions) & set(given)]:
+        for name in [name for name in self.values if name not in given and self.sources[name] & set(given)]:
             try:
                 values |= self.compute([name], given)
             except AnsibleError as error:
