@@ -351,6 +351,7 @@ KINDS: dict[str, Kind] = {
     "serving_models.port": number(1, 65535, "a port"),
     "mlflow_accounts.username": ACCOUNT,
     "mlflow_accounts.password": MLFLOW_PASSWORD,
+    "mlflow_accounts.experiment": LINE,
     "mlflow_users.name": PERSON,
     "mlflow_users.password": MLFLOW_PASSWORD,
     "mlflow_admin_password": MLFLOW_PASSWORD,
@@ -750,6 +751,7 @@ def refuse_gateway(settings: Settings) -> Iterator[str]:
             services = ("mlflow", "jupyter", "models", "portainer") if form == "names" else ()
             names = {name, *(f"{service}.{name}" for service in services)}
             yield from refuse_pair(settings["gateway_certificate"], settings["gateway_certificate_key"], names)
+            yield from refuse_chain(settings["gateway_certificate"], settings["gateway_authority"])
     models = {model["name"] for model in settings["serving_models"]}
     if any(client["name"] == settings["stack_name"] for client in settings["gateway_clients"]):
         yield f"gateway_clients has {settings['stack_name']}, which is the deployment itself: choose another name."
@@ -786,10 +788,56 @@ def refuse_pair(certificate: str, key: str, names: set[str]) -> Iterator[str]:
     missing = sorted(name for name in names if not covers(own, name))
     if missing:
         yield f"{where} is not for {', '.join(missing)}: get one for all of {', '.join(sorted(names))}."
+    if not serves(own):
+        yield f"{where} is not for servers (its extended key usage lacks serverAuth): get one that is."
+
+
+def refuse_chain(certificate: str, authority: str) -> Iterator[str]:
+    """Certificates, PEM, that do not lead to the authority, where there is one, each signed by the one after it."""
+    from cryptography import x509
+
+    where = "gateway_certificate_file"
+    try:
+        certificates = x509.load_pem_x509_certificates(certificate.encode())
+        authorities = x509.load_pem_x509_certificates(authority.encode()) if authority else []
+    except ValueError as error:
+        yield f"{where} or gateway_authority_file cannot be read: {error}. Both must be PEM."
+        return
     for signed, signer in pairwise(certificates):
-        if signed.issuer != signer.subject:
+        if not signs(signer, signed):
             subject = signed.subject.rfc4514_string()
             yield f"{where} has {subject}, and next one that did not sign it: put them in order, your own first."
+            return
+    trusted = any(root == one or signs(root, one) for root in authorities for one in certificates)
+    if authorities and not trusted:
+        issuer = certificates[-1].issuer.rfc4514_string()
+        yield (
+            f"gateway_authority_file has not signed what is in {where}, which ends at {issuer}: set it to the "
+            f"certificate of that authority, or add to {where} those that lie between."
+        )
+
+
+def signs(signer: x509.Certificate, signed: x509.Certificate) -> bool:
+    """Whether one certificate was signed with the key of another."""
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        signed.verify_directly_issued_by(signer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def serves(certificate: x509.Certificate) -> bool:
+    """Whether a certificate may be a server's (RFC 5280, 4.2.1.12)."""
+    from cryptography import x509
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    return bool({ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(usage))
 
 
 def covers(certificate: x509.Certificate, name: str) -> bool:

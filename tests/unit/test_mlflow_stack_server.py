@@ -248,6 +248,33 @@ def test_the_ai_gateway_is_off(rig: Rig) -> None:
     assert (answer.status, answer.json()["error_code"]) == (501, "NOT_IMPLEMENTED")
 
 
+def test_an_accounts_own_experiment_is_its_own_whoever_comes_first(rig: Rig) -> None:
+    """It was theirs who logged to it first, who shut all others out, the shared account of the notebooks among them."""
+    people = {"ida": "a-password-of-ida", "notebooks": "a-password-of-the-notebooks"}
+    for name, password in people.items():
+        body = {"username": name, "password": password}
+        assert rig.send("POST", f"{API}/users/create", account=ADMIN, body=body).status == 200
+    ida, notebooks = (f"{name}:{password}" for name, password in people.items())
+    assert rig.send("POST", f"{API}/experiments/create", account=ida, body={"name": "hers"}).status == 200
+
+    def prepare(experiment: str) -> None:
+        own = {"username": "notebooks", "password": people["notebooks"], "admin": False, "experiment": experiment}
+        (rig.home / "accounts.json").write_text(json.dumps([own]))
+        program = "import mlflow_stack_server; mlflow_stack_server.prepare()"
+        subprocess.run([sys.executable, "-c", program], env=rig.environment, check=True, capture_output=True)
+
+    def log(account: str, name: str) -> int:
+        found = rig.send("GET", f"{API}/experiments/get-by-name?experiment_name={name}", account=ADMIN).json()
+        body = {"experiment_id": found["experiment"]["experiment_id"]}
+        return rig.send("POST", f"{API}/runs/create", account=account, body=body).status
+
+    assert log(notebooks, "hers") == 403
+    for experiment in ("hers", "new", "new"):
+        prepare(experiment)
+    assert [log(account, "hers") for account in (ida, notebooks)] == [200, 200]
+    assert [log(account, "new") for account in (ida, notebooks)] == [403, 200]
+
+
 def stores(rig: Rig) -> tuple[int, str]:
     answer = rig.send("GET", "/health/stores")
     return answer.status, answer.body

@@ -487,6 +487,34 @@ def test_a_key_of_another_certificate_is_refused(
     ]
 
 
+def test_a_certificate_of_another_authority_is_refused(
+    with_gateway: Inventory, files: dict[str, Any], tmp_path: Path
+) -> None:
+    other = lookup("certificate", "other", directory=str(tmp_path / "other"), names=["localhost"])[0]
+    (tmp_path / "authority.pem").write_text(other["authority"])
+    (sentence,) = with_gateway.refusals(files)
+    assert sentence.startswith("gateway_authority_file has not signed what is in gateway_certificate_file, which ends ")
+    (tmp_path / "certificate.pem").write_text((tmp_path / "certificate.pem").read_text() + other["authority"])
+    (sentence,) = with_gateway.refusals(files)
+    assert sentence.endswith("next one that did not sign it: put them in order, your own first.")
+
+
+def test_a_certificate_that_is_not_for_servers_is_refused(
+    with_gateway: Inventory, files: dict[str, Any], tmp_path: Path
+) -> None:
+    request = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 9 -subj /CN=localhost"
+    for usage, refused in (("clientAuth", True), ("serverAuth", False)):
+        extensions = ["-addext", "subjectAltName=DNS:localhost", "-addext", f"extendedKeyUsage={usage}"]
+        out = ["-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "certificate.pem")]
+        command = ["openssl", "req", "-x509", *request.split(), *extensions, *out]
+        subprocess.run(command, check=True, capture_output=True)
+        (tmp_path / "authority.pem").write_text((tmp_path / "certificate.pem").read_text())
+        expected = (
+            "gateway_certificate_file is not for servers (its extended key usage lacks serverAuth): get one that is."
+        )
+        assert with_gateway.refusals(files) == [expected] * refused
+
+
 def test_a_certificate_that_has_ended_is_refused(
     with_gateway: Inventory, files: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

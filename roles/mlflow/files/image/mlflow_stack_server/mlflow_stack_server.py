@@ -58,13 +58,15 @@ log = logging.getLogger("mlflow_stack_server")
 class Account(TypedDict):
     """One account of accounts.json; one that only reads has no part in the experiment Default.
 
-    A generated password is a person's first one, which they may change; one that is absent has no password.
+    Its own experiment is where its programs log by themselves. A generated password is a person's first one, which they
+    may change; one that is absent has no password.
     """
 
     username: str
     password: NotRequired[str]
     admin: bool
     reads_only: NotRequired[bool]
+    experiment: NotRequired[str]
     generated: NotRequired[bool]
     state: NotRequired[str]
 
@@ -179,17 +181,24 @@ def share_default_experiment_with_new_accounts() -> None:
 def share_default_experiment(store: SqlAlchemyStore, username: str) -> None:
     """Let the account log to the experiment Default, where MLflow's client goes by itself, and change what is there.
 
-    What an administrator has changed stays; what was deleted comes back when accounts are prepared. Nothing is shared
-    where accounts may do nothing with what is not theirs.
+    Nothing is shared where accounts may do nothing with what is not theirs.
+    """
+    from mlflow.server.auth.config import read_auth_config
+
+    if read_auth_config().default_permission != "NO_PERMISSIONS":
+        permit(store, DEFAULT_EXPERIMENT, username, "EDIT")
+
+
+def permit(store: SqlAlchemyStore, experiment: str, username: str, permission: str) -> None:
+    """Give the account a permission on the experiment of this number.
+
+    What an administrator has changed stays; what was deleted comes back when accounts are prepared.
     """
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
-    from mlflow.server.auth.config import read_auth_config
 
-    if read_auth_config().default_permission == "NO_PERMISSIONS":
-        return
     try:
-        store.create_experiment_permission(DEFAULT_EXPERIMENT, username, "EDIT")
+        store.create_experiment_permission(experiment, username, permission)
     except MlflowException as error:
         if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
             raise
@@ -321,6 +330,19 @@ def prepare() -> None:
     for user in store.list_users():
         if not user.is_admin and user.username not in readers:
             share_default_experiment(store, user.username)
+    for account in accounts:
+        if name := account.get("experiment"):
+            ensure_experiment(store, account["username"], name)
+
+
+def ensure_experiment(store: SqlAlchemyStore, username: str, name: str) -> None:
+    """Make the account's own experiment, which would be whose who comes first, and would shut all others out."""
+    from mlflow.server.handlers import _get_tracking_store
+
+    tracking_store: Any = _get_tracking_store(os.environ["MLFLOW_BACKEND_STORE_URI"], "mlflow-artifacts:/")
+    experiment = tracking_store.get_experiment_by_name(name)
+    number = experiment.experiment_id if experiment else tracking_store.create_experiment(name)
+    permit(store, number, username, "MANAGE")
 
 
 def lock_with_own_passphrase() -> None:
