@@ -60,7 +60,7 @@ store: $(PREPARE) ## Run those of the artifact store, on real FTP servers
 	pytest --numprocesses=auto --dist=loadfile mlflow_ftps
 
 default bare: $(PREPARE) ## Deploy to a host made on the spot, and test the platform there
-	set -o pipefail; molecule test -s $@ 2>&1 | sed --unbuffered 's/^/$@: /'
+	set -o pipefail; molecule test -s $@ --no-command-borders 2>&1 | sed --unbuffered 's/^/$@: /'
 
 prepare: $(VENV)/.test ## Install what the tests need on this machine: Docker, mmdebstrap, a browser, servers
 	ansible-playbook -i inventory/local $(BECOME) tests/prepare.yml
