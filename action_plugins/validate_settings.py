@@ -9,7 +9,7 @@ import re
 import shlex
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import cache
@@ -750,8 +750,8 @@ def refuse_gateway(settings: Settings) -> Iterator[str]:
         if not empty:
             services = ("mlflow", "jupyter", "models", "portainer") if form == "names" else ()
             names = {name, *(f"{service}.{name}" for service in services)}
-            yield from refuse_pair(settings["gateway_certificate"], settings["gateway_certificate_key"], names)
-            yield from refuse_chain(settings["gateway_certificate"], settings["gateway_authority"])
+            certificate, key = settings["gateway_certificate"], settings["gateway_certificate_key"]
+            yield from refuse_pair(certificate, key, settings["gateway_authority"], names)
     models = {model["name"] for model in settings["serving_models"]}
     if any(client["name"] == settings["stack_name"] for client in settings["gateway_clients"]):
         yield f"gateway_clients has {settings['stack_name']}, which is the deployment itself: choose another name."
@@ -764,8 +764,8 @@ def refuse_gateway(settings: Settings) -> Iterator[str]:
             yield f"gateway_clients has {count} entries for {program} and {model}: leave one."
 
 
-def refuse_pair(certificate: str, key: str, names: set[str]) -> Iterator[str]:
-    """A certificate and a key, PEM, that do not match, or whose time or names are others."""
+def refuse_pair(certificate: str, key: str, authority: str, names: set[str]) -> Iterator[str]:
+    """Certificates and a key, PEM, that do not match, whose time, names or use are others, or that lead elsewhere."""
     from cryptography import x509  # which takes its time, and only some need
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -782,32 +782,34 @@ def refuse_pair(certificate: str, key: str, names: set[str]) -> Iterator[str]:
     own, now = certificates[0], datetime.now(UTC)
     if own.public_key() != private.public_key():
         yield f"gateway_certificate_key_file is not the key of {where}: the chain begins with your own certificate."
-    begin, end = own.not_valid_before_utc, own.not_valid_after_utc
-    if not begin <= now <= end:
-        yield f"{where} holds from {begin:%Y-%m-%d} to {end:%Y-%m-%d}, and not today: renew it."
+    for one in certificates:
+        begin, end = one.not_valid_before_utc, one.not_valid_after_utc
+        if not begin <= now <= end:
+            which = "" if one is own else f" has {one.subject.rfc4514_string()}, which"
+            yield f"{where}{which} holds from {begin:%Y-%m-%d} to {end:%Y-%m-%d}, and not today: renew it."
     missing = sorted(name for name in names if not covers(own, name))
     if missing:
         yield f"{where} is not for {', '.join(missing)}: get one for all of {', '.join(sorted(names))}."
     if not serves(own):
         yield f"{where} is not for servers (its extended key usage lacks serverAuth): get one that is."
+    yield from refuse_chain(certificates, authority)
 
 
-def refuse_chain(certificate: str, authority: str) -> Iterator[str]:
-    """Certificates, PEM, that do not lead to the authority, where there is one, each signed by the one after it."""
+def refuse_chain(certificates: Sequence[x509.Certificate], authority: str) -> Iterator[str]:
+    """Certificates that do not lead to the authority, PEM, where there is one, each signed by the one after it."""
     from cryptography import x509
 
     where = "gateway_certificate_file"
-    try:
-        certificates = x509.load_pem_x509_certificates(certificate.encode())
-        authorities = x509.load_pem_x509_certificates(authority.encode()) if authority else []
-    except ValueError as error:
-        yield f"{where} or gateway_authority_file cannot be read: {error}. Both must be PEM."
-        return
     for signed, signer in pairwise(certificates):
         if not signs(signer, signed):
             subject = signed.subject.rfc4514_string()
             yield f"{where} has {subject}, and next one that did not sign it: put them in order, your own first."
             return
+    try:
+        authorities = x509.load_pem_x509_certificates(authority.encode()) if authority else []
+    except ValueError as error:
+        yield f"gateway_authority_file cannot be read: {error}. It must be PEM."
+        return
     trusted = any(root == one or signs(root, one) for root in authorities for one in certificates)
     if authorities and not trusted:
         issuer = certificates[-1].issuer.rfc4514_string()

@@ -12,7 +12,7 @@ core.register_service("state", "http", function(applet)
     for _, server in pairs(core.backends[name].servers) do
       local stats = server:get_stats()
       if string.find(stats.status, "^UP") then
-        up, time = true, stats.check_duration
+        up, time = true, stats.check_duration or "null" -- before the first check
       end
     end
     table.insert(states, string.format('"%s":{"up":%s,"ms":%s}', name, up, time))

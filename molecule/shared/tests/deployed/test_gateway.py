@@ -209,13 +209,23 @@ def ask_by_client(door: Door, program: str, home: Path) -> list[str]:
 
 def test_what_is_large_and_no_file_is_not_taken_from_strangers(door: Door) -> None:
     """MLflow would keep it in memory before it asks who it is."""
-    path = "/api/2.0/mlflow/runs/create"
-    for headers, status in (
-        ({"Content-Length": "2000000"}, 401),
-        ({"Transfer-Encoding": "chunked"}, 411),
-        ({"Content-Length": "40000000", **basic("admin", "x")}, 413),
-    ):
-        assert door.ask("mlflow", path, method="POST", headers=headers).status == status
+    for path in ("/api/2.0/mlflow/runs/create", "/api/2.0/mlflow-artifacts/artifacts/x"):
+        for headers, status in (
+            ({"Content-Length": "2000000"}, 401),
+            ({"Transfer-Encoding": "chunked"}, 411),
+            ({"Content-Length": "40000000", **basic("admin", "x")}, 413),
+        ):
+            assert door.ask("mlflow", path, method="POST", headers=headers).status == status
+
+
+def test_a_connection_has_one_request_at_a_time_and_a_request_one_login(door: Door) -> None:
+    """HTTP/2 begins with this, whatever the handshake said; and of two logins MLflow could take the other one."""
+    login = f"Authorization: {basic('admin', 'x')['Authorization']}\r\n"
+    for sent in ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", f"GET / HTTP/1.1\r\nHost: {door.address}\r\n{login}{login}\r\n"):
+        with socket.create_connection((door.address, DOORS["mlflow"]), timeout=30) as connection:
+            tls = door.tls.wrap_socket(connection, server_hostname=door.address)
+            tls.sendall(sent.encode())
+            assert tls.recv(1 << 12).startswith(b"HTTP/1.1 400 ")
 
 
 def test_mlflows_own_client_needs_the_authority_only(door: Door, tmp_path: Path) -> None:
