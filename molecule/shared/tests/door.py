@@ -95,7 +95,7 @@ class Door:
 
 
 class Load:
-    """Asks for something without pause, on connections that stay and on new ones; counts what came back."""
+    """Asks MLflow itself without pause, on connections that stay and on new ones; counts what came back."""
 
     def __init__(self, door: Door) -> None:
         self._door = door
@@ -117,7 +117,7 @@ class Load:
         connection = self._door.connect("mlflow")
         while not self._end.is_set():
             try:
-                connection.request("GET", "/health", headers={} if keep else {"Connection": "close"})
+                connection.request("GET", "/version", headers={} if keep else {"Connection": "close"})
                 answer = connection.getresponse()
                 answer.read()
                 self.answers[str(answer.status)] += 1

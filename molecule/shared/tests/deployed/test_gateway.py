@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import re
 import secrets
@@ -24,7 +25,7 @@ import journeys
 import pytest
 from cryptography import x509
 from door import DOORS, Door, Load
-from stack import PROJECT, Stack, changes, wait_until
+from stack import PROJECT, Answer, Stack, changes, wait_until
 
 pytestmark = pytest.mark.once(where="bare")
 
@@ -257,6 +258,21 @@ def test_a_model_answers_who_has_its_token(door: Door) -> None:
     assert door.ask("models", "/wine-quality/ping").status == 401
 
 
+def test_a_model_answers_so_many_requests_at_a_time(door: Door) -> None:
+    """The one that it answers is still being sent; the next one is told so, until that has ended."""
+    run = door.deploy(gateway_model_requests=1)
+    assert run.returncode == 0, run.stdout
+    token = door.stack.secrets()[f"token_wine-quality_{PROJECT}"]
+    with contextlib.closing(door.connect("models")) as connection:
+        connection.putrequest("POST", "/wine-quality/invocations")
+        for header, value in (("Authorization", f"Bearer {token}"), ("Content-Length", "100000")):
+            connection.putheader(header, value)
+        connection.endheaders(b" " * 50_000)  # more than the gateway keeps before it passes it on
+        wait_until(lambda: door.predict(token).status == 429, 20)
+        assert "1 requests at a time" in door.predict(token).body
+    wait_until(lambda: door.predict(token).status == 200, 20)
+
+
 def test_people_and_programs_come_and_go_without_a_failed_request(door: Door) -> None:
     """A program's own token and a colleague's account, given and taken back, while others go on."""
     clients = [{"name": "ci", "model": "wine-quality", "token": "a-token-of-the-tests-for-ci"}]
@@ -360,16 +376,53 @@ def test_who_guesses_has_to_wait(door: Door) -> None:
     assert answers[:9] == [401] * 9
     assert answers[-1] == 429
     assert door.ask("mlflow", SEARCH, headers=basic("admin", "x") | {"X-Forwarded-For": "192.0.2.1"}).status == 429
-    assert door.ask("mlflow", "/health").status == 200  # not a login
+    assert door.ask("mlflow", "/version").status == 200  # not a login
     assert door.ask("mlflow", SEARCH, headers=known).status == 200  # a colleague behind the same address
     other = {"X-MLflow-Authorization": basic("admin", "y")["Authorization"]}
     for headers in (basic("admin", "y"), other, known | other):  # nor does who is let in carry a guess of another
-        assert door.ask("mlflow", "/health", headers=headers).status == 429
+        assert door.ask("mlflow", "/version", headers=headers).status == 429
     page = door.ask("mlflow", "/", headers=known)
     assert page.status == 200
     assert [door.predict(f"wrong-{number}").status for number in range(13)][-1] == 429
     assert door.predict(door.stack.secrets()[f"token_wine-quality_{PROJECT}"]).status == 200
     assert door.ask("start").status == 200
+
+
+def test_who_guesses_at_jupyter_has_to_wait(door: Door) -> None:
+    """As its page does it, and by a header."""
+    door = replace(door, domain="platform.test")
+    connection = door.connect("jupyter")
+    connection.request("GET", "/login")
+    page = connection.getresponse()
+    page.read()
+    xsrf = re.findall(r"_xsrf=([^;]+)", page.headers["Set-Cookie"])[0]
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Cookie": f"_xsrf={xsrf}"}
+    answers = [
+        door.ask(
+            "jupyter", "/login", method="POST", headers=headers, body=f"_xsrf={xsrf}&password=wrong-{number}".encode()
+        ).status
+        for number in range(13)
+    ]
+    assert answers[:9] == [401] * 9
+    assert answers[-1] == 429
+    assert door.ask("jupyter", "/api/contents", headers={"Authorization": "token wrong"}).status == 429
+    assert door.ask("jupyter", "/api").status == 200  # not a login
+
+
+def test_who_guesses_at_portainer_has_to_wait(door: Door) -> None:
+    """One by one; and a burst is nothing that Portainer would shut the gateway out for, with everybody behind it."""
+    door = replace(door, domain="platform.test")
+    headers = {"Content-Type": "application/json"}
+    body = json.dumps({"username": "admin", "password": "wrong"}).encode()
+
+    def guess(_: int = 0) -> Answer:
+        return door.ask("portainer", "/api/auth", method="POST", headers=headers, body=body)
+
+    with ThreadPoolExecutor(8) as threads:
+        burst = {answer.status for answer in threads.map(guess, range(40))}
+    assert burst == {422, 429}
+    wait_until(lambda: "were refused" in guess().body, 20)
+    assert door.ask("portainer", "/api/system/status").status == 200
 
 
 def certificate(door: Door) -> x509.Certificate:

@@ -83,6 +83,7 @@ def test_no_secret_shows_in_mlflow(stack: Stack) -> None:
     assert leaked(stack, experiments + runs) == []
 
 
+@pytest.mark.once
 def test_no_secret_shows_in_the_deployment_s_output(stack: Stack) -> None:
     """With files gone they are written anew, their differences shown, and -vvv shows the arguments of all modules.
 
