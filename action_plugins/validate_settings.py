@@ -321,8 +321,10 @@ ACCOUNT = text(
 )
 MLFLOW_PASSWORD = password(ascii_only=True)
 PERSON = text(r"[A-Za-z0-9]([A-Za-z0-9_.@-]{0,62}[A-Za-z0-9])?", "letters, digits, _ . @ and -, no sign first or last")
+# What has four numbers is an address.
 HOST = text(
-    r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*",
+    r"((25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(\.(?!$)|$)){4}"
+    r"|(?=.{1,253}$)(?!\d+(\.\d+){3}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*",
     "a host's name or address in small letters, without a port (xn--… for other letters)",
 )
 CLIENT = text(
@@ -700,14 +702,24 @@ def refuse_certificate(settings: Settings) -> Iterator[str]:
         yield "ftp_certificate and ftp_certificate_key belong together: set both, or neither."
 
 
+GATEWAY_CONNECTION_KB = 60  # measured with HAProxy 3.0: TLS, and a buffer for each way
+
+
 def refuse_memory(settings: Settings) -> Iterator[str]:
-    """Less memory than MLflow's processes need: they share what they have loaded, and each has what it works on."""
+    """Less memory than MLflow's processes need, who share what they have loaded, or the gateway's connections."""
     workers, memory = int(settings["mlflow_workers"]), int(settings["mlflow_memory_mb"])
     needed = 256 + 128 * workers
     if memory < needed:
         yield (
             f"mlflow_memory_mb is {memory} and {workers} processes (mlflow_workers) need {needed}: "
             "raise it, or lower mlflow_workers."
+        )
+    connections, memory = int(settings["gateway_max_connections"]), int(settings["gateway_memory_mb"])
+    needed = 64 + connections * GATEWAY_CONNECTION_KB // 1024
+    if settings["groups"].get("gateway") and memory < needed:
+        yield (
+            f"gateway_memory_mb is {memory} and {connections} connections (gateway_max_connections) need {needed}: "
+            "raise it, or lower gateway_max_connections."
         )
 
 

@@ -407,6 +407,16 @@ ADA = {"name": "ada"}
             "gateway_clients has one token twice: give each program its own.",
         ),
         (
+            {"stack_public_name": "10.0.0.999"},
+            'stack_public_name is "10.0.0.999": it must be a host\'s name or address in small letters, without a port '
+            "(xn--… for other letters).",
+        ),
+        (
+            {"gateway_max_connections": 20_000},
+            "gateway_memory_mb is 256 and 20000 connections (gateway_max_connections) need 1235: raise it, or lower "
+            "gateway_max_connections.",
+        ),
+        (
             {"stack_public_name": "0.0.0.0"},
             "stack_public_name is 0.0.0.0, which leads nowhere: set it to a name or address of the gateway's host.",
         ),
@@ -499,15 +509,20 @@ def test_a_certificate_of_another_authority_is_refused(
     assert sentence.endswith("next one that did not sign it: put them in order, your own first.")
 
 
+NEW_KEY = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout"
+
+
+def openssl(command: str, directory: Path) -> None:
+    subprocess.run(["openssl", *command.split()], cwd=directory, check=True, capture_output=True)  # noqa: S607
+
+
 def test_a_certificate_that_is_not_for_servers_is_refused(
     with_gateway: Inventory, files: dict[str, Any], tmp_path: Path
 ) -> None:
-    request = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 9 -subj /CN=localhost"
+    extensions = "-addext subjectAltName=DNS:localhost -addext extendedKeyUsage="
     for usage, refused in (("clientAuth", True), ("serverAuth", False)):
-        extensions = ["-addext", "subjectAltName=DNS:localhost", "-addext", f"extendedKeyUsage={usage}"]
-        out = ["-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "certificate.pem")]
-        command = ["openssl", "req", "-x509", *request.split(), *extensions, *out]
-        subprocess.run(command, check=True, capture_output=True)
+        request = f"req -x509 {NEW_KEY} key.pem -days 9 -subj /CN=localhost -out certificate.pem {extensions}{usage}"
+        openssl(request, tmp_path)
         (tmp_path / "authority.pem").write_text((tmp_path / "certificate.pem").read_text())
         expected = (
             "gateway_certificate_file is not for servers (its extended key usage lacks serverAuth): get one that is."
@@ -528,6 +543,24 @@ def test_a_certificate_that_has_ended_is_refused(
     assert re.fullmatch(
         r"gateway_certificate_file holds from \d{4}-\d\d-\d\d to \d{4}-\d\d-\d\d, and not today: renew it\.", sentence
     )
+
+
+def test_a_chain_whose_middle_has_ended_is_refused(
+    with_gateway: Inventory, files: dict[str, Any], tmp_path: Path
+) -> None:
+    openssl(f"req -x509 {NEW_KEY} root.key -subj /CN=root -days 9 -out authority.pem", tmp_path)
+    openssl(f"req {NEW_KEY} middle.key -subj /CN=middle -out middle.csr", tmp_path)
+    openssl(f"req {NEW_KEY} key.pem -subj /CN=localhost -addext subjectAltName=DNS:localhost -out own.csr", tmp_path)
+    middle = "x509 -req -in middle.csr -CA authority.pem -CAkey root.key -out middle.pem -days"
+    for days, refused in ((9, False), (-1, True)):
+        openssl(f"{middle} {days}", tmp_path)
+        openssl("x509 -req -in own.csr -copy_extensions copy -CA middle.pem -CAkey middle.key -out own.pem", tmp_path)
+        chain = [(tmp_path / name).read_text() for name in ("own.pem", "middle.pem")]
+        (tmp_path / "certificate.pem").write_text("".join(chain))
+        sentences = with_gateway.refusals(files)
+        assert [sentence.split(" holds from ")[0] for sentence in sentences] == [
+            "gateway_certificate_file has CN=middle, which"
+        ] * refused
 
 
 def test_a_private_key_among_what_everybody_may_see_is_refused(
