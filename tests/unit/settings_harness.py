@@ -12,7 +12,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
 from lookups import REPO
-from validate_settings import HANDED_OVER, load_options, refuse_all, sentence, sources_of
+from validate_settings import HANDED_OVER, load_options, refuse, refuse_all, sentence, sources_of
 
 init_plugin_loader()
 
@@ -71,6 +71,14 @@ DEFAULTS, WIRING, INNER = (
     load("roles/*/vars/main.yml"),
 )
 
+# What files of a service are made from, beside the variables themselves.
+TEMPLATES = {
+    name: [INNER[name], *(path.read_text() for path in REPO.glob(f"roles/{role}/templates/*"))]
+    for role in ROLES
+    for name in (f"{role}_files", f"{role}_secrets")
+    if name in INNER
+}
+
 
 class Inventory:
     """An inventory of this machine with everything on it, perhaps a gateway; its secrets are generated already."""
@@ -81,6 +89,7 @@ class Inventory:
         self.compute(OPTIONS, {}, check_mode=False)
         self.values = self.compute(set(OPTIONS) - set(HANDED_OVER), {})
         self.sources = {name: sources_of(name, self.wiring) for name in self.values}
+        self.rendered: dict[str, Any] = {}
 
     def compute(self, names: Iterable[str], given: dict[str, Any], *, check_mode: bool = True) -> dict[str, Any]:
         """The values of variables, with those that the user gives. Raises AnsibleError."""
@@ -89,12 +98,24 @@ class Inventory:
         templar = Templar(LOADER, variables=variables)
         return {name: templar.template(trust_as_template(f"{{{{ {name} }}}}")) for name in names}
 
+    def render(self, names: list[str], given: dict[str, Any]) -> dict[str, Any]:
+        """The same of what services are made of, where what comes from nothing that is given is computed once."""
+        if not self.rendered:
+            self.rendered = self.compute(names, {})
+            definitions = self.wiring | INNER | TEMPLATES
+            self.rendered_sources = {name: sources_of(name, definitions) for name in names}
+        return self.rendered | self.compute([name for name in names if self.rendered_sources[name] & set(given)], given)
+
     def refusals(self, given: dict[str, Any]) -> list[str]:
         """What the preflight says of variables that the user gives."""
         definitions = self.wiring | given
         values = self.values | given
         uncomputable = {}
-        for name in [name for name in self.values if name not in given and self.sources[name] & set(given)]:
+        # What comes from a value that is refused itself, nobody looks at.
+        good = {
+            name for name, value in given.items() if name in OPTIONS and not any(refuse(name, value, OPTIONS[name]))
+        }
+        for name in [name for name in self.values if name not in given and self.sources[name] & good]:
             try:
                 values |= self.compute([name], given)
             except AnsibleError as error:

@@ -93,7 +93,7 @@ def odd_values(name: str, value: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN
 def assert_works(name: str, value: object, inventory: Inventory) -> None:
     """The containers that come out of it are ones that Docker takes, and what holds credentials gives them back."""
     given = {name: value}
-    rendered = inventory.compute(rendered_names(inventory), given)
+    rendered = inventory.render(rendered_names(inventory), given)
     for service in services(inventory):
         container = rendered[f"{service}_container"]
         assert [port for port in container.get("ports", []) if not re.fullmatch(r"[\d.]+:\d+:\d+", port)] == []

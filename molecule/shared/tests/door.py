@@ -117,7 +117,7 @@ class Load:
         connection = self._door.connect("mlflow")
         while not self._end.is_set():
             try:
-                connection.request("GET", "/version", headers={} if keep else {"Connection": "close"})
+                connection.request("GET", "/static-files/favicon.ico", headers={} if keep else {"Connection": "close"})
                 answer = connection.getresponse()
                 answer.read()
                 self.answers[str(answer.status)] += 1

@@ -376,11 +376,11 @@ def test_who_guesses_has_to_wait(door: Door) -> None:
     assert answers[:9] == [401] * 9
     assert answers[-1] == 429
     assert door.ask("mlflow", SEARCH, headers=basic("admin", "x") | {"X-Forwarded-For": "192.0.2.1"}).status == 429
-    assert door.ask("mlflow", "/version").status == 200  # not a login
+    assert door.ask("mlflow", "/health").status == 200  # not a login
     assert door.ask("mlflow", SEARCH, headers=known).status == 200  # a colleague behind the same address
     other = {"X-MLflow-Authorization": basic("admin", "y")["Authorization"]}
     for headers in (basic("admin", "y"), other, known | other):  # nor does who is let in carry a guess of another
-        assert door.ask("mlflow", "/version", headers=headers).status == 429
+        assert door.ask("mlflow", SEARCH, headers=headers).status == 429
     page = door.ask("mlflow", "/", headers=known)
     assert page.status == 200
     assert [door.predict(f"wrong-{number}").status for number in range(13)][-1] == 429
@@ -464,6 +464,11 @@ def test_certbot_obtains_a_certificate_and_renews_it_without_a_failed_request(by
         door.stack.run(f"docker restart {PROJECT}-gateway")
         door.stack.wait_until_healthy()
         assert door.ask("mlflow", "/health").status == 200
+
+        door.stack.run(f"docker stop {PROJECT}-certbot")
+        with pytest.raises(urllib.error.HTTPError) as away:
+            urllib.request.urlopen(f"http://{door.address}/.well-known/acme-challenge/x", timeout=30)
+        assert away.value.code == 503
 
     refused = by_name.deploy(**settings | {"certbot_email": "others@platform.test"})
     assert refused.returncode != 0
