@@ -6,12 +6,14 @@ SERVICE ?= mlflow
 # What tests need first; `test` has done it when it calls for them.
 PREPARE := prepare
 VENV := .venv/bin
+# Python compiles by itself what is used, which is a fraction.
+PIP := pip install --quiet --disable-pip-version-check --no-compile
 # Asks for sudo's password only where there is one to ask for; ARGS are further options of ansible-playbook.
 BECOME := $(shell [ "$$(id -u)" = 0 ] || sudo -n true 2>/dev/null || echo --ask-become-pass)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export PATH := $(CURDIR)/$(VENV):$(CURDIR)/.venv/servers/usr/sbin:$(PATH):/usr/sbin
 
-.PHONY: help deploy check status logs passwords uninstall compose test lint unit store default bare prepare clean
+.PHONY: help deploy check status logs passwords uninstall compose test lint unit store default bare prepare machine clean
 
 help: ## Print this list
 	@grep -hE '^[a-z ]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z ]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -38,7 +40,8 @@ compose: $(VENV)/.deploy ## Write compose.yaml for the platform onto its host
 	ansible-playbook -i "$(INVENTORY)" $(BECOME) $(ARGS) playbooks/compose.yml
 
 # The deployments go on beside all the others, one after another; each line has its target's name.
-test: prepare ## Test everything: lint, deployments to hosts made on the spot, unit tests
+test: ## Test everything: lint, deployments to hosts made on the spot, unit tests
+	$(MAKE) --jobs=2 prepare
 	$(MAKE) --jobs=3 PREPARE= default bare test-lint test-store test-unit
 
 test-%:
@@ -62,7 +65,9 @@ store: $(PREPARE) ## Run those of the artifact store, on real FTP servers
 default bare: $(PREPARE) ## Deploy to a host made on the spot, and test the platform there
 	set -o pipefail; molecule test -s $@ --no-command-borders 2>&1 | sed --unbuffered 's/^/$@: /'
 
-prepare: $(VENV)/.test ## Install what the tests need on this machine: Docker, mmdebstrap, a browser, servers
+prepare: $(VENV)/.test machine ## Install what the tests need on this machine: Docker, mmdebstrap, a browser, servers
+
+machine: $(VENV)/.deploy
 	ansible-playbook -i inventory/local $(BECOME) tests/prepare.yml
 
 clean: ## Remove the virtual environment
@@ -74,10 +79,10 @@ $(VENV)/python:
 	python3 -m venv .venv
 
 $(VENV)/.deploy: $(VENV)/python requirements.txt
-	pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(PIP) -r requirements.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.deploy requirements-dev.txt
-	pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	pip install --quiet --disable-pip-version-check --no-deps mcp-portainer==2.45.3
+	$(PIP) -r requirements-dev.txt
+	$(PIP) --no-deps mcp-portainer==2.45.3
 	@touch $@
