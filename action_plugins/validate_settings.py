@@ -201,7 +201,7 @@ def store(schemes: tuple[str, ...], example: str) -> Kind:
 
 def pem(value: str) -> str | None:
     """Certificates or a key."""
-    good = re.fullmatch(r"\s*-----BEGIN [A-Z0-9 ]+-----.*-----END [A-Z0-9 ]+-----\s*", value, re.ASCII | re.DOTALL)
+    good = re.search(r"-----BEGIN [A-Z0-9 ]+-----\s*\n.*\n-----END [A-Z0-9 ]+-----", value, re.ASCII | re.DOTALL)
     return None if good else "is not in PEM form: it must be -----BEGIN …----- to -----END …-----, with its line breaks"
 
 
@@ -214,12 +214,20 @@ def certificates(value: str) -> str | None:
 
 def certificates_file(value: str) -> str | None:
     """A file of certificates on the control node."""
-    if fault := local_file(value):
-        return fault
+    return local_file(value) or read_as(value, certificates)
+
+
+def pem_file(value: str) -> str | None:
+    """A file of certificates or a key on the control node."""
+    return local_file(value) or read_as(value, pem)
+
+
+def read_as(path: str, kind: Callable[[str], str | None]) -> str | None:
+    """What is wrong with what a file holds."""
     try:
-        return certificates(Path(value).read_text())
+        return kind(Path(path).read_text())
     except (OSError, UnicodeDecodeError) as error:
-        return f"is {shown(value)}, which cannot be read: {error}"
+        return f"is {shown(path)}, which cannot be read: {error}"
 
 
 SETTING = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?")
@@ -321,12 +329,11 @@ ACCOUNT = text(
 )
 MLFLOW_PASSWORD = password(ascii_only=True)
 PERSON = text(r"[A-Za-z0-9]([A-Za-z0-9_.@-]{0,62}[A-Za-z0-9])?", "letters, digits, _ . @ and -, no sign first or last")
-# What has four numbers is an address.
-HOST = text(
-    r"((25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(\.(?!$)|$)){4}"
-    r"|(?=.{1,253}$)(?!\d+(\.\d+){3}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*",
-    "a host's name or address in small letters, without a port (xn--… for other letters)",
-)
+LABELS = r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*"
+A_HOST = "a host's name or address in small letters, without a port (xn--… for other letters)"
+NAME = text(LABELS, A_HOST)
+# Where the last part is a number, all of it is an address (URL Standard, 3.5), of four numbers here.
+HOST = text(rf"(?!.*(^|\.)(\d+|0x[0-9a-f]*)$){LABELS}|((25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(\.(?!$)|$)){{4}}", A_HOST)
 CLIENT = text(
     r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?", "1 to 64 letters, digits, _ . or -, no sign first or last"
 )
@@ -380,7 +387,7 @@ KINDS: dict[str, Kind] = {
     "gateway_certificate_key": pem,
     "gateway_authority": certificates,
     "gateway_authority_file": certificates_file,
-    "gateway_*_file": local_file,
+    "gateway_*_file": pem_file,
     "certbot_authority_file": certificates_file,
     "*_authority_file": absolute,
     "gateway_clients.name": CLIENT,
@@ -389,7 +396,7 @@ KINDS: dict[str, Kind] = {
     "gateway_tokens.model": SERVICE,
     "gateway_clients.token": TOKEN,
     "gateway_tokens.token": TOKEN,
-    "certbot_names": HOST,
+    "certbot_names": NAME,
     "certbot_email": text(r"[^@\s,]+@[^@\s,]+\.[^@\s,.]+", "an e-mail address"),
     "certbot_server": url,
     "certbot_memory_mb": mebibytes(64),
@@ -397,7 +404,7 @@ KINDS: dict[str, Kind] = {
     "gateway_certbot": SERVER,
     "gateway_refused_logins": number(1, 10_000),
     "gateway_model_requests": number(1, 10_000),
-    "gateway_max_connections": number(100, 100_000),
+    "gateway_max_connections": number(100, 8_000),  # two files each, of 20,000 that some hosts allow
     "gateway_memory_mb": mebibytes(64),
     "*_token": TOKEN,
     "postgres_user": ROLE,
@@ -743,8 +750,8 @@ def refuse_gateway(settings: Settings) -> Iterator[str]:
             f"gateway_form is names, and stack_public_name is {name}, below which there are no names: set it "
             "to a name whose names below it (mlflow.NAME, …) lead to the gateway, or gateway_form to ports."
         )
-    if name == "0.0.0.0":  # noqa: S104 (to refuse it)
-        yield "stack_public_name is 0.0.0.0, which leads nowhere: set it to a name or address of the gateway's host."
+    if not address(name) and not leads_somewhere(name):
+        yield f"stack_public_name is {name}, which leads nowhere: set it to a name or address of the gateway's host."
     tokens = {(client["model"], client["name"]): client.get("token") for client in settings["gateway_clients"]}
     if any(count > 1 for token, count in Counter(tokens.values()).items() if token):
         yield "gateway_clients has one token twice: give each program its own."
@@ -776,6 +783,12 @@ def refuse_gateway(settings: Settings) -> Iterator[str]:
             yield f"gateway_clients has {count} entries for {program} and {model}: leave one."
 
 
+def leads_somewhere(value: str) -> bool:
+    """Whether an IPv4 address may be a host's."""
+    found = ipaddress.IPv4Address(value)
+    return not (found.is_unspecified or found.is_multicast or found.is_reserved)
+
+
 def refuse_pair(certificate: str, key: str, authority: str, names: set[str]) -> Iterator[str]:
     """Certificates and a key, PEM, that do not match, whose time, names or use are others, or that lead elsewhere."""
     from cryptography import x509  # which takes its time, and only some need
@@ -791,20 +804,31 @@ def refuse_pair(certificate: str, key: str, authority: str, names: set[str]) -> 
             "passphrase."
         )
         return
-    own, now = certificates[0], datetime.now(UTC)
+    own = certificates[0]
     if own.public_key() != private.public_key():
         yield f"gateway_certificate_key_file is not the key of {where}: the chain begins with your own certificate."
     for one in certificates:
-        begin, end = one.not_valid_before_utc, one.not_valid_after_utc
-        if not begin <= now <= end:
-            which = "" if one is own else f" has {one.subject.rfc4514_string()}, which"
-            yield f"{where}{which} holds from {begin:%Y-%m-%d} to {end:%Y-%m-%d}, and not today: renew it."
+        yield from refuse_weak(where, one, "" if one is own else f" has {one.subject.rfc4514_string()}, which")
     missing = sorted(name for name in names if not covers(own, name))
     if missing:
         yield f"{where} is not for {', '.join(missing)}: get one for all of {', '.join(sorted(names))}."
     if not serves(own):
         yield f"{where} is not for servers (its extended key usage lacks serverAuth): get one that is."
     yield from refuse_chain(certificates, authority)
+
+
+def refuse_weak(where: str, certificate: x509.Certificate, which: str) -> Iterator[str]:
+    """A certificate that does not hold today, or that OpenSSL does not take (security level 2)."""
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if not begin <= datetime.now(UTC) <= end:
+        yield f"{where}{which} holds from {begin:%Y-%m-%d} to {end:%Y-%m-%d}, and not today: renew it."
+    key, digest = certificate.public_key(), certificate.signature_hash_algorithm
+    if isinstance(key, RSAPublicKey) and key.key_size < 2048:
+        yield f"{where}{which} has a key of {key.key_size} bits, and programs take 2048 or more: get another."
+    if digest and digest.name in ("md5", "sha1") and certificate.issuer != certificate.subject:
+        yield f"{where}{which} is signed with {digest.name}, which programs do not take: get another."
 
 
 def refuse_chain(certificates: Sequence[x509.Certificate], authority: str) -> Iterator[str]:
@@ -822,7 +846,9 @@ def refuse_chain(certificates: Sequence[x509.Certificate], authority: str) -> It
     except ValueError as error:
         yield f"gateway_authority_file cannot be read: {error}. It must be PEM."
         return
-    trusted = any(root == one or signs(root, one) for root in authorities for one in certificates)
+    trusted = [root for root in authorities if any(root == one or signs(root, one) for one in certificates)]
+    for root in trusted[:1]:
+        yield from refuse_weak("gateway_authority_file", root, f" has {root.subject.rfc4514_string()}, which")
     if authorities and not trusted:
         issuer = certificates[-1].issuer.rfc4514_string()
         yield (

@@ -406,15 +406,22 @@ ADA = {"name": "ada"}
             {"gateway_clients": [CI, CI | {"name": "shop"}]},
             "gateway_clients has one token twice: give each program its own.",
         ),
-        (
-            {"stack_public_name": "10.0.0.999"},
-            'stack_public_name is "10.0.0.999": it must be a host\'s name or address in small letters, without a port '
-            "(xn--… for other letters).",
+        *(
+            (
+                {"stack_public_name": number},
+                f'stack_public_name is "{number}": it must be a host\'s name or address in small letters, without a '
+                "port (xn--… for other letters).",
+            )
+            for number in ("10.0.0.999", "1.2.3", "010.1.1.1", "2130706433", "0x7f.1")
         ),
         (
-            {"gateway_max_connections": 20_000},
-            "gateway_memory_mb is 256 and 20000 connections (gateway_max_connections) need 1235: raise it, or lower "
+            {"gateway_max_connections": 8_000},
+            "gateway_memory_mb is 256 and 8000 connections (gateway_max_connections) need 532: raise it, or lower "
             "gateway_max_connections.",
+        ),
+        (
+            {"stack_public_name": "224.0.0.1"},
+            "stack_public_name is 224.0.0.1, which leads nowhere: set it to a name or address of the gateway's host.",
         ),
         (
             {"stack_public_name": "0.0.0.0"},
@@ -539,10 +546,36 @@ def test_a_certificate_that_has_ended_is_refused(
             return cls(2126, 1, 1, tzinfo=tz)
 
     monkeypatch.setattr("validate_settings.datetime", Later)
-    (sentence,) = with_gateway.refusals(files)
+    sentence, of_the_authority = with_gateway.refusals(files)
     assert re.fullmatch(
         r"gateway_certificate_file holds from \d{4}-\d\d-\d\d to \d{4}-\d\d-\d\d, and not today: renew it\.", sentence
     )
+    assert of_the_authority.startswith("gateway_authority_file has CN=")
+
+
+def test_a_certificate_that_programs_do_not_take_is_refused(
+    with_gateway: Inventory, files: dict[str, Any], tmp_path: Path
+) -> None:
+    """HAProxy would not start with it, when services were no longer published."""
+    request = "req -x509 -newkey rsa:1024 -nodes -keyout key.pem -days 9 -subj /CN=localhost -out certificate.pem"
+    openssl(f"{request} -addext subjectAltName=DNS:localhost", tmp_path)
+    (tmp_path / "authority.pem").write_text((tmp_path / "certificate.pem").read_text())
+    sentence = "has a key of 1024 bits, and programs take 2048 or more: get another."
+    assert with_gateway.refusals(files)[0] == f"gateway_certificate_file {sentence}"
+
+
+def test_what_tools_write_around_pem_passes_and_what_is_none_does_not(
+    with_gateway: Inventory, files: dict[str, Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "certificate.pem"
+    certificate = file.read_text()
+    file.write_text(f"# ours\nCertificate:\n    Data: …\n{certificate}")
+    assert with_gateway.refusals(files) == []
+    file.write_text(certificate.replace("\n", ""))
+    assert with_gateway.refusals(files) == [
+        "gateway_certificate_file is not in PEM form: it must be -----BEGIN …----- to -----END …-----, with its line "
+        "breaks."
+    ]
 
 
 def test_a_chain_whose_middle_has_ended_is_refused(
