@@ -6,8 +6,7 @@ SERVICE ?= mlflow
 # What tests need first; `test` has done it when it calls for them.
 PREPARE := prepare
 VENV := .venv/bin
-# Python compiles by itself what is used, which is a fraction.
-PIP := pip install --quiet --disable-pip-version-check --no-compile
+PIP := pip install --quiet --disable-pip-version-check
 # Asks for sudo's password only where there is one to ask for; ARGS are further options of ansible-playbook.
 BECOME := $(shell [ "$$(id -u)" = 0 ] || sudo -n true 2>/dev/null || echo --ask-become-pass)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
@@ -79,7 +78,7 @@ $(VENV)/python:
 	python3 -m venv .venv
 
 $(VENV)/.deploy: $(VENV)/python requirements.txt
-	$(PIP) -r requirements.txt
+	$(PIP) --no-compile -r requirements.txt # Python compiles by itself what is used of it, which is a fraction
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.deploy requirements-dev.txt

@@ -79,8 +79,8 @@ def endpoint(
 
 
 def wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    """Return when the URL answers 200; fail with the server's log if it ends or takes a minute."""
-    deadline = time.monotonic() + 60
+    """Return when the URL answers 200; fail with the server's log if it ends or takes three minutes."""
+    deadline = time.monotonic() + 180
     while server.poll() is None and time.monotonic() < deadline:
         try:
             if requests.get(url, timeout=1).ok:

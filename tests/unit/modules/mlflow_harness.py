@@ -46,7 +46,7 @@ def process(arguments: list[str], url: str, log: Path, environment: dict[str, st
         command = [sys.executable, "-m", "mlflow", *arguments]
         running = subprocess.Popen(command, env=environment, cwd=log.parent, stdout=output, stderr=output)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not _answers(url):
             if running.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"{url} does not answer:\n{log.read_text()}")
