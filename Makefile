@@ -77,8 +77,9 @@ $(VENV)/python:
 	@python3 -c 'import ensurepip' 2>/dev/null || { $(SUDO) apt-get update && $(SUDO) apt-get install -y python3-venv; }
 	python3 -m venv .venv
 
+# Of Ansible's collections a fraction is used, which Python compiles by itself.
 $(VENV)/.deploy: $(VENV)/python requirements.txt
-	$(PIP) --no-compile -r requirements.txt # Python compiles by itself what is used of it, which is a fraction
+	$(PIP) --no-compile -r requirements.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.deploy requirements-dev.txt

@@ -201,7 +201,7 @@ def store(schemes: tuple[str, ...], example: str) -> Kind:
 
 def pem(value: str) -> str | None:
     """Certificates or a key."""
-    good = re.search(r"-----BEGIN [A-Z0-9 ]+-----\s*\n.*\n-----END [A-Z0-9 ]+-----", value, re.ASCII | re.DOTALL)
+    good = re.search(r"(?ams)^-----BEGIN [A-Z0-9 ]+-----\s*\n.*^-----END [A-Z0-9 ]+-----", value)
     return None if good else "is not in PEM form: it must be -----BEGIN …----- to -----END …-----, with its line breaks"
 
 
@@ -713,7 +713,7 @@ GATEWAY_CONNECTION_KB = 60  # measured with HAProxy 3.0: TLS, and a buffer for e
 
 
 def refuse_memory(settings: Settings) -> Iterator[str]:
-    """Less memory than MLflow's processes need, who share what they have loaded, or the gateway's connections."""
+    """Less memory than MLflow's processes need, which share what they have loaded, or the gateway's connections."""
     workers, memory = int(settings["mlflow_workers"]), int(settings["mlflow_memory_mb"])
     needed = 256 + 128 * workers
     if memory < needed:
