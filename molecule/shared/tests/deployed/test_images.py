@@ -21,6 +21,13 @@ names = {re.sub("[-_.]+", "-", found.name).lower(): found.version for found in d
 print(json.dumps(["{}.{}".format(*sys.version_info), names]))
 """
 
+# Prints what the server imports that Python had to compile for it, and would again at each start.
+NOT_COMPILED = """
+import json, mlflow.server, pathlib, sys
+modules = [m.__spec__ for m in list(sys.modules.values()) if getattr(m, "__spec__", None)]
+print(json.dumps([s.name for s in modules if s.cached and not pathlib.Path(s.cached).exists()]))
+"""
+
 # Prints what a small artifact holds that is logged and read back.
 ROUND_TRIP = """
 import json, mlflow
@@ -92,6 +99,10 @@ def test_models_are_trained_and_served_with_the_same_versions(stack: Stack) -> N
     common = trained.keys() & served.keys()
     assert {"cloudpickle", "mlflow", "numpy", "pandas", "scikit-learn", "skops"} <= common
     assert {name: (trained[name], served[name]) for name in common if trained[name] != served[name]} == {}
+
+
+def test_what_the_server_imports_is_compiled_in_its_image(stack: Stack) -> None:
+    assert json.loads(stack.execute("mlflow", "python3", "-c", NOT_COMPILED)) == []
 
 
 def test_notebooks_have_bars_that_show_progress(stack: Stack) -> None:

@@ -1,1 +1,0 @@
-../../../image/files/python/check_python.sh
