@@ -286,14 +286,10 @@ smoke_test:
 """
 
 import contextlib
-import hashlib
 import json
-import math
 import re
 import tempfile
-import time
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
@@ -311,8 +307,9 @@ if TYPE_CHECKING:
         ModelVersion,
         ParameterError,
         RegisteredModel,
-        require_plain_url,
     )
+    from model_digest import MODEL_FILE, content_digest, directory_files, remote_files
+    from smoke_test import Proof, Rows, SmokeTest, run_smoke_test
 else:
     from ansible.module_utils.mlflow_api import (
         CONNECTION_ARGUMENTS,
@@ -323,20 +320,13 @@ else:
         ModelVersion,
         ParameterError,
         RegisteredModel,
-        require_plain_url,
     )
+    from ansible.module_utils.model_digest import MODEL_FILE, content_digest, directory_files, remote_files
+    from ansible.module_utils.smoke_test import Proof, Rows, SmokeTest, run_smoke_test
 
 DIGEST_TAG = "mlflow_model.digest"
-MODEL_FILE = "MLmodel"
-REGISTRATION_FILE = "registered_model_meta"  # left by MLflow in a directory that it downloaded a version to
 INPUT_EXAMPLE_FILE = "serving_input_example.json"  # a whole request, which MLflow keeps beside the model
-VOLATILE_KEYS = ("artifact_path", "model_id", "model_size_bytes", "model_uuid", "run_id", "utc_time_created")
-SCORING_KEYS = {"inputs", "instances", "dataframe_split", "dataframe_records"}
-SKOPS_SCHEMA = "schema.json"
-CHUNK = 1 << 20  # bytes
-LATENCY_SAMPLES = 3
 NEW = "new"  # stands for the number of a version in a diff of check mode
-PROBLEMS_SHOWN = 3
 GATEWAY_STATUSES = frozenset({502, 503, 504})  # what a proxy answers while the endpoint behind it starts
 
 
@@ -346,242 +336,6 @@ class SmokeTestError(Exception):
     def __init__(self, message: str, result: dict[str, Any]) -> None:
         super().__init__(message)
         self.result = result
-
-
-# The digest of a model's files
-
-
-def content_digest(files: Iterable[tuple[str, IO[bytes]]]) -> str:
-    """Digest of a model, `sha256:…`, from the sorted pairs of path and content of its files.
-
-    Equal for models of equal content, whichever run trained them and whenever.
-    """
-    digest = hashlib.sha256()
-    for path, content in files:
-        digest.update(f"{path}\0{_file_digest(path, content)}\n".encode())
-    return f"sha256:{digest.hexdigest()}"
-
-
-def _file_digest(path: str, content: IO[bytes]) -> str:
-    if path == MODEL_FILE:
-        return hashlib.sha256(lasting_lines(content.read().decode()).encode()).hexdigest()
-    if path.endswith(".skops") and zipfile.is_zipfile(content):
-        return _skops_digest(content)
-    return _sha256(content)
-
-
-def _sha256(content: IO[bytes]) -> str:
-    digest = hashlib.sha256()
-    content.seek(0)
-    while chunk := content.read(CHUNK):
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
-def lasting_lines(mlmodel: str) -> str:
-    """The file MLmodel without the top-level keys that every training changes."""
-    return re.sub(rf"^({'|'.join(VOLATILE_KEYS)}):.*\n?([ -].*\n?)*", "", mlmodel, flags=re.MULTILINE)
-
-
-def _skops_digest(content: IO[bytes]) -> str:
-    """Digest of a skops file by what it holds.
-
-    Its schema.json names objects, and the files beside it, by their addresses in memory: here they are numbered in the
-    order of their appearance. The times of the archive's members do not count.
-    """
-    with zipfile.ZipFile(content) as archive:
-        numbers: dict[str, str] = {}
-        schema = re.sub(
-            r'(?<="__id__": )\d+|(?<="file": ")[^".]+',
-            lambda name: numbers.setdefault(name[0], f"#{len(numbers)}"),
-            archive.read(SKOPS_SCHEMA).decode(),
-        )
-        files = {numbers.get(name.split(".")[0], name): name for name in archive.namelist() if name != SKOPS_SCHEMA}
-        digest = hashlib.sha256(schema.encode())
-        for number in sorted(files):
-            with archive.open(files[number]) as member:
-                digest.update(f"\0{number}\0{_sha256(member)}".encode())
-    return digest.hexdigest()
-
-
-def directory_files(directory: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Pairs of relative path and open content, sorted by path; a file is closed when the next one is asked for."""
-    paths = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if path.is_file()}
-    for name in sorted(paths.keys() - {REGISTRATION_FILE}):
-        with paths[name].open("rb") as content:
-            yield name, content
-
-
-def remote_files(mlflow: Mlflow, uri: str) -> Iterator[tuple[str, IO[bytes]]]:
-    """As directory_files, of artifacts; each file is held in a temporary one."""
-    for path in mlflow.files(uri):
-        with tempfile.TemporaryFile() as content:
-            mlflow.download(uri, path, content)
-            yield path, content
-
-
-# The smoke test
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What the endpoint is asked, and the predictions that are expected; None if any answer will do."""
-
-    request: dict[str, Any]
-    expected: list[Any] | None
-
-    @classmethod
-    def of(cls, inputs: object, expected: object, where: str = "smoke_test") -> Rows:
-        """Raises ParameterError, naming where they stand, if nothing can be proved with them."""
-        if not isinstance(inputs, (list, dict)) or not inputs:
-            found = shown(inputs)
-            raise ParameterError(f"{where}: inputs: expected a list or a dictionary that is not empty, got {found}")
-        if not isinstance(expected, list) or not expected:
-            found = shown(expected)
-            raise ParameterError(f"{where}: expected: expected a list that is not empty, got {found}")
-        return cls(scoring_request(inputs), expected)
-
-
-@dataclass(frozen=True)
-class SmokeTest:
-    """The option smoke_test; rows: the path of the sample, unless they are given themselves; wait: seconds."""
-
-    endpoint: str
-    token: str | None = field(repr=False)
-    rows: Rows | str
-    input_example: bool
-    tolerance: float
-    max_latency_ms: float
-    wait: float
-
-    @classmethod
-    def of(cls, option: Mapping[str, Any]) -> SmokeTest:
-        """Raises ParameterError for a test that cannot be, or that cannot fail."""
-        require_plain_url("smoke_test.endpoint", option["endpoint"])
-        tolerance = option["tolerance"]
-        if not 0 <= tolerance < math.inf:
-            raise ParameterError(f"smoke_test.tolerance is {tolerance:g}; expected 0 or a positive number")
-        limit = math.inf if option["max_latency_ms"] is None else option["max_latency_ms"]
-        if not limit > 0:
-            raise ParameterError(f"smoke_test.max_latency_ms is {limit:g}; expected a positive number")
-        return cls(
-            endpoint=option["endpoint"],
-            token=option["token"],
-            rows=option["sample"] or Rows.of(option["inputs"], option["expected"]),
-            input_example=option["input_example"],
-            tolerance=tolerance,
-            max_latency_ms=limit,
-            wait=option["wait"],
-        )
-
-
-@dataclass(frozen=True)
-class Proof:
-    """Outcome of a smoke test; ran: False if there was nothing to ask."""
-
-    rows: int = 0
-    max_difference: float | None = None
-    latency_ms: float | None = None
-    problems: tuple[str, ...] = ()
-    ran: bool = True
-
-    def as_result(self) -> dict[str, Any]:
-        return {
-            "passed": not self.problems if self.ran else None,
-            "rows": self.rows,
-            "max_difference": self.max_difference,
-            "latency_ms": self.latency_ms,
-            "problems": list(self.problems),
-        }
-
-
-def scoring_request(inputs: list[Any] | dict[str, Any]) -> dict[str, Any]:
-    """Body of a request to /invocations, see the option smoke_test.inputs."""
-    if isinstance(inputs, dict) and inputs.keys() & SCORING_KEYS:
-        return inputs
-    if isinstance(inputs, dict) and {"columns", "data"} <= inputs.keys() <= {"columns", "data", "index"}:
-        return {"dataframe_split": inputs}
-    return {"inputs": inputs}
-
-
-def predictions(endpoint: str, answer: bytes) -> list[Any]:
-    """Raises MlflowError if the endpoint has answered something else."""
-    try:
-        content = json.loads(answer)
-    except ValueError:
-        text = shown(answer.decode(errors="replace"))
-        raise MlflowError("POST", endpoint, f"expected JSON, got {text}", status=HTTPStatus.OK) from None
-    rows = content.get("predictions") if isinstance(content, dict) else None
-    if not isinstance(rows, list):
-        raise MlflowError(
-            "POST", endpoint, f"expected a list of predictions, got {shown(content)}", status=HTTPStatus.OK
-        )
-    return rows
-
-
-def difference(expected: object, got: object) -> float:
-    """Largest absolute difference between numbers in the same place of two values as JSON has them.
-
-    Infinite if their shapes or any other values differ, or if a number is NaN.
-    """
-    if isinstance(expected, (int, float)) and isinstance(got, (int, float)):
-        distance = 0 if expected == got else abs(expected - got)
-        return math.inf if math.isnan(distance) else distance
-    if isinstance(expected, list) and isinstance(got, list) and len(expected) == len(got):
-        return max((difference(*pair) for pair in zip(expected, got, strict=True)), default=0.0)
-    if isinstance(expected, dict) and isinstance(got, dict) and expected.keys() == got.keys():
-        return max((difference(expected[key], got[key]) for key in expected), default=0.0)
-    return 0.0 if expected == got else math.inf
-
-
-def compare(expected: list[Any], got: list[Any], tolerance: float) -> Proof:
-    """Compares row by row; rows are counted from 0."""
-    if len(expected) != len(got):
-        return Proof(rows=len(got), problems=(f"number of rows: expected {len(expected)}, got {len(got)}",))
-    differences = [difference(*pair) for pair in zip(expected, got, strict=True)]
-    wrong = [row for row, distance in enumerate(differences) if distance > tolerance]
-    problems = [_row_problem(row, expected[row], got[row], differences[row], tolerance) for row in wrong]
-    if len(problems) > PROBLEMS_SHOWN:
-        problems[PROBLEMS_SHOWN:] = [f"{len(problems) - PROBLEMS_SHOWN} more of {len(got)} rows differ"]
-    largest = max(differences)
-    return Proof(rows=len(got), max_difference=None if math.isinf(largest) else largest, problems=tuple(problems))
-
-
-def _row_problem(row: int, expected: object, got: object, distance: float, tolerance: float) -> str:
-    problem = f"row {row}: expected {shown(expected)}, got {shown(got)}"
-    return problem if math.isinf(distance) else f"{problem}, difference {distance:.6g} (tolerance {tolerance:g})"
-
-
-def shown(value: object) -> str:
-    """A value as JSON, cut to the length that a message can bear."""
-    text = json.dumps(value)
-    return text if len(text) <= 120 else f"{text[:117]}..."
-
-
-def run_smoke_test(http: Http, test: SmokeTest, rows: Rows) -> Proof:
-    """Asks the endpoint. Raises MlflowError if it does not answer, or answers with an error."""
-    request = json.dumps(rows.request).encode()
-
-    def ask() -> bytes:
-        return http.send("POST", test.endpoint, body=request)
-
-    answer = ask()
-    proof = Proof()
-    if rows.expected is not None:
-        proof = compare(rows.expected, predictions(test.endpoint, answer), test.tolerance)
-    if proof.problems:
-        return proof
-    latency_ms = round(1000 * min(_seconds(ask) for _ in range(LATENCY_SAMPLES)), 3)
-    if latency_ms > test.max_latency_ms:
-        problem = f"the answer took {latency_ms:g} ms, expected at most {test.max_latency_ms:g} ms"
-        return replace(proof, latency_ms=latency_ms, problems=(problem,))
-    return replace(proof, latency_ms=latency_ms)
-
-
-def _seconds(action: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    action()
-    return time.perf_counter() - start
 
 
 # The state of the model
