@@ -330,14 +330,14 @@ ACCOUNT = text(
 MLFLOW_PASSWORD = password(ascii_only=True)
 PERSON = text(r"[A-Za-z0-9]([A-Za-z0-9_.@-]{0,62}[A-Za-z0-9])?", "letters, digits, _ . @ and -, no sign first or last")
 LABELS = r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*"
-A_HOST = "a host's name or address in small letters, without a port (xn--… for other letters)"
-NAME = text(LABELS, A_HOST)
 # Where the last part is a number, all of it is an address (URL Standard, 3.5), of four numbers here.
-HOST = text(rf"(?!.*(^|\.)(\d+|0x[0-9a-f]*)$){LABELS}|((25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(\.(?!$)|$)){{4}}", A_HOST)
+HOST = text(
+    rf"(?!.*(^|\.)(\d+|0x[0-9a-f]*)$){LABELS}|((25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(\.(?!$)|$)){{4}}",
+    "a host's name or address in small letters, without a port (xn--… for other letters)",
+)
 CLIENT = text(
     r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?", "1 to 64 letters, digits, _ . or -, no sign first or last"
 )
-SERVER = text(r"[a-z0-9.-]+:[0-9]{1,5}", "host:port")
 TOKEN = text(r"[A-Za-z0-9._~+/-]{20,}=*", "20 or more letters, digits and . _ ~ + / -")
 
 # The kinds by name, the first that matches; a variable that none matches gets the kind of its type.
@@ -381,7 +381,6 @@ KINDS: dict[str, Kind] = {
     "deployment_authority": pem,
     "ftp_advertised_address": address,
     "*_bind_address": address,
-    "gateway_name": HOST,
     "stack_public_name": HOST,
     "gateway_certificate": pem,
     "gateway_certificate_key": pem,
@@ -396,12 +395,9 @@ KINDS: dict[str, Kind] = {
     "gateway_tokens.model": SERVICE,
     "gateway_clients.token": TOKEN,
     "gateway_tokens.token": TOKEN,
-    "certbot_names": NAME,
     "certbot_email": text(r"[^@\s,]+@[^@\s,]+\.[^@\s,.]+", "an e-mail address"),
     "certbot_server": url,
     "certbot_memory_mb": mebibytes(64),
-    "certbot_shown_at": SERVER,
-    "gateway_certbot": SERVER,
     "gateway_refused_logins": number(1, 10_000),
     "gateway_model_requests": number(1, 10_000),
     "gateway_max_connections": number(100, 8_000),  # two files each, of 20,000 that some hosts allow
@@ -471,7 +467,16 @@ HANDED_OVER = (
     "container_definition",
     "container_files",
     "container_secrets",
+    "certbot_certificate",
+    "certbot_names",
+    "certbot_shown_at",
+    "gateway_name",
     "gateway_urls",
+    "gateway_certbot",
+    "gateway_certbot_certificate",
+    "gateway_mlflow_servers",
+    "gateway_jupyter_servers",
+    "gateway_portainer_servers",
     "gateway_models",
     "gateway_tokens",
     "gateway_example",
@@ -709,7 +714,7 @@ def refuse_certificate(settings: Settings) -> Iterator[str]:
         yield "ftp_certificate and ftp_certificate_key belong together: set both, or neither."
 
 
-GATEWAY_CONNECTION_KB = 60  # measured with HAProxy 3.0: TLS, and a buffer for each way
+GATEWAY_CONNECTION_KB = 96  # TLS, and a buffer of 32 for each way
 
 
 def refuse_memory(settings: Settings) -> Iterator[str]:
@@ -744,7 +749,7 @@ def refuse_gateway(settings: Settings) -> Iterator[str]:
     """A gateway whose name, certificate or clients do not fit."""
     if not settings["groups"].get("gateway"):
         return
-    name, form, tls = settings["gateway_name"], settings["gateway_form"], settings["gateway_tls"]
+    name, form, tls = settings["stack_public_name"], settings["gateway_form"], settings["gateway_tls"]
     if form == "names" and not address(name):
         yield (
             f"gateway_form is names, and stack_public_name is {name}, below which there are no names: set it "

@@ -104,10 +104,11 @@ docker:
     C(networks) and C(volumes) as its API lists them.
   returned: with O(look)
   type: dict
-requests:
-  description: Whether there is the Python package of that name, without which modules cannot talk to the engine.
+lacking:
+  description: Debian's packages that modules need, without which they cannot talk to the engine or the firewall.
   returned: with O(look)
-  type: bool
+  type: list
+  elements: str
 systemd:
   description: Whether systemd runs the host's services.
   returned: with O(look)

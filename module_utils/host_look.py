@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import json
 import os
+import shutil
 import socket
 import stat
 from collections.abc import Iterator
@@ -14,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nftables import unchanged
+    from nftables import ENVIRONMENT, unchanged
 else:
-    from ansible.module_utils.nftables import unchanged
+    from ansible.module_utils.nftables import ENVIRONMENT, unchanged
 
 Json = dict[str, Any]
 
@@ -124,6 +125,12 @@ def engine(path: str) -> Json:
         connection.close()
 
 
+def lacking() -> list[str]:
+    """Debian's packages that modules need on the host, and that are not there."""
+    there = {"python3-requests": find_spec("requests"), "nftables": shutil.which("nft", path=ENVIRONMENT["PATH"])}
+    return [package for package, found in there.items() if not found]
+
+
 def look(config_root: Path, table: str, table_file: Path) -> Json:
     """What there is. Raises OSError."""
     return {
@@ -132,6 +139,6 @@ def look(config_root: Path, table: str, table_file: Path) -> Json:
         "settings": settings(),
         "firewall": unchanged(table, table_file),
         "docker": engine(engine_socket()),
-        "requests": find_spec("requests") is not None,
+        "lacking": lacking(),
         "systemd": SYSTEMD.is_dir(),
     }

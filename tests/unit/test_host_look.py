@@ -134,7 +134,7 @@ def test_who_has_not_got_the_lock_does_not_look(tmp_path: Path, capsys: pytest.C
         result: dict[str, Any] = json.loads(capsys.readouterr().out)
         return result
 
-    looked_at = {"records", "files", "settings", "firewall", "docker", "requests", "systemd"}
+    looked_at = {"records", "files", "settings", "firewall", "docker", "lacking", "systemd"}
     assert looked_at <= run("a").keys()
     assert not looked_at & run("b").keys()
     assert looked_at <= run("b", _ansible_check_mode=True).keys()  # which changes nothing

@@ -34,6 +34,16 @@ def with_gateway(tmp_path_factory: pytest.TempPathFactory) -> Inventory:
     return Inventory(tmp_path_factory.mktemp("inventory"), gateway=True)
 
 
+def test_public_urls_are_as_browsers_say_them(with_gateway: Inventory) -> None:
+    """MLflow and Portainer compare them with what a browser calls the page's origin: no port where it is the usual one."""
+    given = {"stack_public_name": "ml.example.org", "gateway_port": 8000, "gateway_mlflow_port": 443}
+    urls = with_gateway.compute(["stack_public_urls"], given)["stack_public_urls"]
+    assert (urls["start"], urls["mlflow"]) == ("https://ml.example.org:8000", "https://ml.example.org")
+    assert with_gateway.compute(["mlflow_cors_allowed_origins"], given) == {
+        "mlflow_cors_allowed_origins": ["https://ml.example.org"]
+    }
+
+
 def test_the_defaults_pass(inventory: Inventory) -> None:
     assert inventory.refusals({}) == []
 
@@ -416,7 +426,7 @@ ADA = {"name": "ada"}
         ),
         (
             {"gateway_max_connections": 8_000},
-            "gateway_memory_mb is 256 and 8000 connections (gateway_max_connections) need 532: raise it, or lower "
+            "gateway_memory_mb is 256 and 8000 connections (gateway_max_connections) need 814: raise it, or lower "
             "gateway_max_connections.",
         ),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import ssl
@@ -10,13 +11,16 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 
-from stack import ROOT, Answer, Stack
+from stack import PROJECT, ROOT, Answer, Stack, changes
 
 DOORS = {"start": 443, "mlflow": 5000, "jupyter": 8888, "models": 8443, "portainer": 9443}
+SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1"
 REQUEST = ROOT / "roles/example/files/wine-quality/request.json"
 
 
@@ -94,13 +98,51 @@ class Door:
         )
 
 
+def basic(user: str, password: str) -> dict[str, str]:
+    """The header of a login."""
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+# Prints the address of a host that its default route leaves from.
+ADDRESS = """
+import socket
+connection = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+connection.connect(("192.0.2.1", 9))
+print(connection.getsockname()[0])
+"""
+
+
+@contextmanager
+def opened(stack: Stack, directory: Path) -> Iterator[Door]:
+    """The deployment to which `deploy` gives a gateway; it goes back to loopback at the end."""
+    name = stack.host.backend.get_pytest_id().rpartition("/")[2]
+    inventory = directory / "hosts.yml"
+    inventory.write_text(json.dumps({"all": {"children": {"gateway": {"hosts": {name: {}}}}}}))
+    yield Door(stack, stack.run("python3 -c %s", ADDRESS).strip(), directory / "authority.pem", inventory)
+    run = stack.deploy()
+    assert run.returncode == 0, run.stdout
+    assert not {"gateway", "certbot"} & stack.services().keys()
+    assert changes(stack.deploy().stdout) == 0
+
+
 class Load:
-    """Asks MLflow itself without pause, on connections that stay and on new ones; counts what came back."""
+    """Asks without pause, on connections that stay and on new ones; counts what came back, by what was asked."""
 
     def __init__(self, door: Door) -> None:
+        secrets = door.stack.secrets()
+        login = basic("jupyter", secrets["jupyter_mlflow_password"])
+        token = {"Authorization": f"Bearer {secrets[f'token_wine-quality_{PROJECT}']}"}
+        closed = {"Connection": "close"}
+        model = ("models", "POST", "/wine-quality/invocations", REQUEST.read_bytes())
+        calls: list[tuple[str, str, str, bytes | None, dict[str, str]]] = [
+            ("mlflow", "GET", SEARCH, None, login),
+            ("mlflow", "GET", "/static-files/favicon.ico", None, closed),
+            (*model, token | {"Content-Type": "application/json"}),
+            (*model, token | closed | {"Content-Type": "application/json"}),
+        ]
         self._door = door
         self._end = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(keep,)) for keep in (True, True, False, False)]
+        self._threads = [threading.Thread(target=self._run, args=call) for call in calls]
         self.answers: Counter[str] = Counter()
 
     def __enter__(self) -> Load:
@@ -113,15 +155,15 @@ class Load:
         for thread in self._threads:
             thread.join()
 
-    def _run(self, keep: bool) -> None:
-        connection = self._door.connect("mlflow")
+    def _run(self, service: str, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> None:
+        connection = self._door.connect(service)
         while not self._end.is_set():
             try:
-                connection.request("GET", "/static-files/favicon.ico", headers={} if keep else {"Connection": "close"})
+                connection.request(method, path, body, headers)
                 answer = connection.getresponse()
                 answer.read()
                 self.answers[str(answer.status)] += 1
             except (OSError, HTTPException) as error:
-                self.answers[repr(error)] += 1
-                connection = self._door.connect("mlflow")
+                self.answers[f"{method} {path}: {error!r}"] += 1
+                connection = self._door.connect(service)
             time.sleep(0.02)  # enough of them, and the machine has other work

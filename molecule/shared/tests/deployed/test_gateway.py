@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
+import hashlib
 import json
 import re
 import secrets
@@ -24,19 +24,11 @@ import acme
 import journeys
 import pytest
 from cryptography import x509
-from door import DOORS, Door, Load
+from door import DOORS, SEARCH, Door, Load, basic, opened
 from stack import PROJECT, Answer, Stack, changes, wait_until
 
 pytestmark = pytest.mark.once(where="bare")
 
-SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1"
-# Prints the address of a host that its default route leaves from.
-ADDRESS = """
-import socket
-connection = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-connection.connect(("192.0.2.1", 9))
-print(connection.getsockname()[0])
-"""
 # Logs a run with many artifacts by MLflow's own client, finds it again, and reads one back.
 CLIENT = """
 import pathlib, sys, tempfile
@@ -80,28 +72,17 @@ with tempfile.TemporaryDirectory() as directory, mlflow.start_run() as run:
 """
 
 
-def basic(user: str, password: str) -> dict[str, str]:
-    """The header of a login."""
-    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
-
-
 @pytest.fixture(scope="module")
 def door(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    """The deployment gets a gateway, and goes back to loopback at the end."""
-    directory = tmp_path_factory.mktemp("gateway")
-    name = stack.host.backend.get_pytest_id().rpartition("/")[2]
-    inventory = directory / "hosts.yml"
-    inventory.write_text(json.dumps({"all": {"children": {"gateway": {"hosts": {name: {}}}}}}))
-    address = stack.run("python3 -c %s", ADDRESS).strip()
-    door = Door(stack, address, directory / "authority.pem", inventory)
-    run = door.deploy()
-    assert run.returncode == 0, run.stdout
-    door.authority.write_text(stack.run(f"cat /etc/{PROJECT}/gateway/current/authority.pem"))
-    yield door
-    run = stack.deploy()
-    assert run.returncode == 0, run.stdout
-    assert not {"gateway", "certbot"} & stack.services().keys()
-    assert changes(stack.deploy().stdout) == 0
+    """The deployment with a gateway, whose authority a client has fetched and compared."""
+    with opened(stack, tmp_path_factory.mktemp("gateway")) as door:
+        run = door.deploy()
+        assert run.returncode == 0, run.stdout
+        fetched = ssl._create_unverified_context()  # noqa: S323 (it is compared)
+        with urllib.request.urlopen(f"https://{door.address}/authority.pem", context=fetched) as answer:
+            door.authority.write_bytes(answer.read())
+        assert hashlib.sha256(door.authority.read_bytes()).hexdigest() in run.stdout
+        yield door
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +103,7 @@ def test_a_second_run_changes_nothing(door: Door) -> None:
     run = door.deploy()
     assert (run.returncode, changes(run.stdout)) == (0, 0), run.stdout
     assert f"https://{door.address}:8443/wine-quality/invocations" in run.stdout
+    assert "not reached" not in run.stdout
 
 
 async def is_open(address: str, port: int, gate: asyncio.Semaphore) -> bool:
@@ -159,11 +141,26 @@ def test_plain_http_only_leads_to_the_start_page(door: Door) -> None:
 def test_old_tls_and_other_names_are_refused(door: Door, port: int) -> None:
     old = ssl.create_default_context(cafile=str(door.authority))
     old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
-    with pytest.raises(ssl.SSLError), socket.create_connection((door.address, port), timeout=10) as connection:
+    old.set_ciphers("ALL:@SECLEVEL=0")  # or this side would refuse
+    with (
+        pytest.raises(ssl.SSLError, match="alert protocol version"),
+        socket.create_connection((door.address, port), timeout=10) as connection,
+    ):
         old.wrap_socket(connection, server_hostname=door.address)
     stranger = HTTPSConnection(door.address, port, context=door.tls, timeout=10)
     stranger.request("GET", "/", headers={"Host": "evil.example"})
-    assert stranger.getresponse().status == 421
+    answer = stranger.getresponse()
+    assert answer.status == 421
+    for header in ("Strict-Transport-Security", "X-Content-Type-Options", "Referrer-Policy"):
+        assert answer.headers[header]
+
+
+def test_services_hear_who_asks_and_not_who_is_claimed(door: Door) -> None:
+    assert door.ask("jupyter", "/api/contents", headers={"X-Forwarded-For": "192.0.2.77"}).status == 403
+    asked = door.stack.run(f"docker logs --tail 100 {PROJECT}-gateway 2>&1 | grep ' jupyter/' | tail -n 1").split()[0]
+    logged = door.stack.run(f"docker logs --tail 100 {PROJECT}-jupyter 2>&1 | grep 'GET /api/contents'")
+    assert asked in logged
+    assert "192.0.2.77" not in logged
 
 
 def test_start_page_is_whole_and_tells_no_more_than_states(door: Door) -> None:
@@ -275,12 +272,24 @@ def test_a_model_answers_so_many_requests_at_a_time(door: Door) -> None:
 
 def test_people_and_programs_come_and_go_without_a_failed_request(door: Door) -> None:
     """A program's own token and a colleague's account, given and taken back, while others go on."""
-    clients = [{"name": "ci", "model": "wine-quality", "token": "a-token-of-the-tests-for-ci"}]
-    started = {service: door.stack.started_at()[service] for service in ("gateway", "mlflow")}
-    with Load(door) as load:
-        given = door.deploy(gateway_clients=clients, mlflow_users=[{"name": "ada"}])
+    token = "a-token-of-the-tests-for-ci"
+    clients = [{"name": "ci", "model": "wine-quality", "token": token}]
+    model = {"model": "wine-quality", "alias": "champion"}
+    models = [model | {"name": "wine-quality", "port": 5002}, model | {"name": "wine-too", "port": 5003}]
+    started = {service: door.stack.started_at()[service] for service in ("gateway", "mlflow", "serving-wine-quality")}
+    with Load(door) as load, contextlib.closing(door.connect("models")) as open_before:
+
+        def status() -> int:
+            open_before.request("GET", "/wine-quality/ping", headers={"Authorization": f"Bearer {token}"})
+            answer = open_before.getresponse()
+            answer.read()
+            return answer.status
+
+        given = door.deploy(gateway_clients=clients, mlflow_users=[{"name": "ada"}], serving_models=models)
         assert given.returncode == 0, given.stdout
-        assert door.predict("a-token-of-the-tests-for-ci").status == 200
+        assert door.predict(token).status == status() == 200
+        own = {"Authorization": f"Bearer {door.stack.secrets()[f'token_wine-too_{PROJECT}']}"}
+        assert door.ask("models", "/wine-too/ping", headers=own).status == 200
         ada = basic("ada", door.stack.secrets()["mlflow_user_ada"])
         body = json.dumps({"name": f"of ada {secrets.token_hex(4)}"}).encode()
         headers = ada | {"Content-Type": "application/json"}
@@ -288,7 +297,8 @@ def test_people_and_programs_come_and_go_without_a_failed_request(door: Door) ->
         assert made.status == 200
         taken = door.deploy(mlflow_users=[{"name": "ada", "state": "absent"}])
         assert taken.returncode == 0, taken.stdout
-        assert door.predict("a-token-of-the-tests-for-ci").status == 401
+        assert door.predict(token).status == 401
+        wait_until(lambda: status() == 401, 60)
         assert door.ask("mlflow", SEARCH, headers=ada).status in (401, 404)  # it remembers passwords for a minute
     assert list(load.answers) == ["200"], load.answers
     assert {service: door.stack.started_at()[service] for service in started} == started
@@ -314,13 +324,13 @@ def test_what_haproxy_refuses_is_not_taken_over(door: Door) -> None:
 
 def test_it_begins_with_what_has_worked(door: Door) -> None:
     """As after a run that was killed once the link led to what HAProxy refuses, and a restart of the host."""
-    directory = f"/etc/{PROJECT}/gateway"
+    directory, known = f"/etc/{PROJECT}/gateway", door.stack.secrets()["jupyter_mlflow_password"]
     door.stack.run("sh -c %s", f"cd {directory} && cp --archive --dereference worked 00112233445566aa")
     door.stack.run("sh -c %s", f"cd {directory} && echo nonsense >> 00112233445566aa/haproxy.cfg")
     door.stack.run(f"ln --symbolic --force --no-dereference 00112233445566aa {directory}/current")
     door.stack.run(f"docker restart {PROJECT}-gateway")
     wait_until(lambda: "refuses" in door.stack.run(f"docker exec {PROJECT}-gateway gateway health || true"), 20)
-    assert door.ask("mlflow", "/health").status == 200
+    assert door.ask("mlflow", SEARCH, headers=basic("jupyter", known)).status == 200
     run = door.deploy()
     assert run.returncode == 0, run.stdout
     door.stack.execute("gateway", "gateway", "health")
@@ -465,7 +475,8 @@ def test_certbot_obtains_a_certificate_and_renews_it_without_a_failed_request(by
         assert (again.returncode, changes(again.stdout)) == (0, 0), again.stdout
         door.stack.run(f"docker restart {PROJECT}-gateway")
         door.stack.wait_until_healthy()
-        assert door.ask("mlflow", "/health").status == 200
+        known = basic("jupyter", door.stack.secrets()["jupyter_mlflow_password"])
+        assert door.ask("mlflow", SEARCH, headers=known).status == 200
 
         door.stack.run(f"docker stop {PROJECT}-certbot")
         with pytest.raises(urllib.error.HTTPError) as away:

@@ -105,7 +105,7 @@ def health(name: str, shown_at: str) -> int:
         print(f"{shown_at} shows no certificate: {error}.")
         return 1
     if shown != own:
-        print(f"{shown_at} does not show the certificate yet.")
+        print(f"{shown_at} does not show the certificate yet; where it refuses it, its log says why.")
         return 1
     return 0
 

@@ -30,7 +30,7 @@ LIVE = RUN / "live"  # leads to what HAProxy has accepted: it reads its files by
 SINCE = RUN / "since"  # when it was written, in seconds since 1970
 LOADED = RUN / "loaded"  # which state of the files that is
 REFUSED = RUN / "refused"  # the state that it has refused last, and why
-DECLINED = RUN / "declined"  # the certificate that it has refused last, and why
+DECLINED = RUN / "declined"  # the certificate of certbot that it has refused last
 MASTER = RUN / "master.sock"
 STATISTICS = RUN / "haproxy.sock"
 SERVERS = RUN / "servers"  # how they are: HAProxy's own form, read at a start
@@ -109,7 +109,7 @@ def renew() -> None:
     """Have HAProxy show the certificate that certbot has got, unless that is done, or was refused. Raises OSError."""
     path = shown(LIVE)
     pem = read(ISSUED / path.name) if path else ""
-    if not path or pem in ("", read(path)) or read(DECLINED).startswith(pem):
+    if not path or pem in ("", read(path), read(DECLINED)):
         return
     lines = "\n".join(line for line in pem.splitlines() if line)  # an empty one would be the end
     answer = ask(STATISTICS, f"set ssl cert {path} <<\n{lines}\n\n") + ask(STATISTICS, f"commit ssl cert {path}\n")
@@ -117,9 +117,8 @@ def renew() -> None:
     print(f"The certificate of certbot: {answer}")
     if answer.endswith("Success!"):
         show(path, pem)
-        DECLINED.unlink(missing_ok=True)
     else:
-        show(DECLINED, pem + answer)
+        show(DECLINED, pem)
 
 
 def follow() -> None:
@@ -142,6 +141,17 @@ def follow() -> None:
     refuse(state, fault)
 
 
+def begin(state: str) -> str:
+    """Why HAProxy cannot begin with it, even with the configuration's own certificate in the place of certbot's."""
+    directory = directory_of(state)
+    provide(directory)
+    fault = objection(directory)
+    if fault and (path := shown(directory)):
+        show(path, read(directory / "public.pem"))
+        fault = objection(directory)
+    return fault
+
+
 def refuse(state: str, fault: str) -> None:
     """Keep why HAProxy does not take it."""
     REFUSED.write_text(f"{state}\n{fault}")
@@ -151,14 +161,12 @@ def refuse(state: str, fault: str) -> None:
 def run() -> int:
     """Run HAProxy until it ends or SIGTERM comes; the exit status."""
     state = state_of_files()
-    provide(directory_of(state))
-    if fault := objection(directory_of(state)):
+    if fault := begin(state):
         refuse(state, fault)
         if not WORKED.exists():
             return 1
         state = state_of_files(WORKED)
-        provide(directory_of(state))
-        if objection(directory_of(state)):
+        if begin(state):
             return 1
     link(state)
     LOADED.write_text(state)
@@ -195,9 +203,6 @@ def health() -> int:
     refused, _, reason = read(REFUSED).partition("\n")
     if refused == state:
         print(f"HAProxy refuses the configuration and goes on with the one before:\n{reason}")
-        return os.EX_CONFIG
-    if declined := read(DECLINED):
-        print(f"HAProxy refuses the certificate of certbot: {declined.splitlines()[-1]}")
         return os.EX_CONFIG
     if read(LOADED) != state:
         print("The configuration is not taken over yet.")
