@@ -35,7 +35,7 @@ def with_gateway(tmp_path_factory: pytest.TempPathFactory) -> Inventory:
 
 
 def test_public_urls_are_as_browsers_say_them(with_gateway: Inventory) -> None:
-    """MLflow and Portainer compare them with what a browser calls the page's origin: no port where it is the usual one."""
+    """MLflow and Portainer compare them with what a browser says a page is of: no port where it is the usual one."""
     given = {"stack_public_name": "ml.example.org", "gateway_port": 8000, "gateway_mlflow_port": 443}
     urls = with_gateway.compute(["stack_public_urls"], given)["stack_public_urls"]
     assert (urls["start"], urls["mlflow"]) == ("https://ml.example.org:8000", "https://ml.example.org")
