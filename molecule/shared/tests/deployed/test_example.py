@@ -207,6 +207,42 @@ def test_an_alias_that_was_moved_by_hand_is_followed_after_proof(stack: Stack) -
     assert (predictions(stack), served_version(stack)) == (before, str(champion))
 
 
+def promote(stack: Stack, **variables: object) -> subprocess.CompletedProcess[str]:
+    """Run the playbook of that name."""
+    return stack.deploy(f"--extra-vars={json.dumps(variables)}", playbook="playbooks/promote.yml")
+
+
+@pytest.mark.once
+def test_an_operator_promotes_a_version(stack: Stack) -> None:
+    """Issue line 13.6: with the test that its run has kept, or with rows and predictions of his own; and back again."""
+    (champion, _), before, started = stack.python(CHAMPION), predictions(stack), stack.started_at()
+    rival = stack.python(RIVAL, "sound")
+    mine = {"inputs": stack.python(ROWS)[:1], "expected": [0]}
+    for wrong, message in (
+        ({"model": "wine-quality"}, "promotes version (not given) of wine-quality"),
+        ({"model": "wine", "version": 1}, "serving_models has no model wine with the alias champion"),
+        ({"model": "wine-quality", "version": 1, "alias": "best"}, "it has wine-quality@champion"),
+        ({"model": "wine-quality", "version": 99}, "has no version 99; its latest is"),
+        ({"model": "wine-quality", "version": rival, "inputs": mine["inputs"]}, "inputs and expected belong together"),
+        ({"model": "wine-quality", "version": rival, **mine}, "row 0: expected 0, got"),
+    ):
+        refused = promote(stack, **wrong)
+        assert refused.returncode != 0
+        assert message in refused.stdout, refused.stdout
+    assert (stack.python(CHAMPION)[0], stack.started_at()) == (champion, started)
+
+    promoted = promote(stack, model="wine-quality", version=rival)
+    assert promoted.returncode == 0, promoted.stdout
+    assert f"serves version {rival} of wine-quality, its champion; version={champion} goes back" in promoted.stdout
+    assert (stack.python(CHAMPION)[0], served_version(stack)) == (rival, str(rival))
+    assert predictions(stack) != before
+
+    back = promote(stack, model="wine-quality", version=champion)
+    assert back.returncode == 0, back.stdout
+    assert (stack.python(CHAMPION)[0], served_version(stack), predictions(stack)) == (champion, str(champion), before)
+    assert changes(stack.deploy().stdout) == 0
+
+
 @pytest.mark.once
 def test_a_candidate_that_a_kill_has_left_is_removed_by_the_next_run(stack: Stack) -> None:
     """Issue line A8: with its credentials."""
