@@ -470,6 +470,7 @@ HANDED_OVER = (
     "certbot_certificate",
     "certbot_names",
     "certbot_shown_at",
+    "deployment_outcome",
     "gateway_name",
     "gateway_urls",
     "gateway_certbot",

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -255,6 +256,8 @@ ANSIBLE = Path(sys.executable).with_name("ansible")
 class TestLock:
     """Issue line A6."""
 
+    BEGAN = (datetime.now().astimezone() - timedelta(hours=2)).isoformat(sep=" ", timespec="seconds")
+
     @pytest.fixture
     def path(self, tmp_path: Path) -> Path:
         return tmp_path / "lock"
@@ -279,8 +282,20 @@ class TestLock:
         self.give_back(path, who + "3")
         assert path.exists()
         self.give_back(path, who)
-        assert {file.name for file in path.parent.iterdir()} == {"lock.guard"}
+        assert {file.name for file in path.parent.iterdir()} == {"lock.guard", "log"}
         self.give_back(path, who)  # nothing to do
+        (line,) = (path.parent / "log").read_text().splitlines()  # of the one that had it
+        written = json.loads(line)
+        assert 7200 <= written.pop("seconds") < 7300
+        assert written == {
+            "began": self.BEGAN,
+            "deployment": "mlflow-stack",
+            "what": "site.yml",
+            "version": "1.0",
+            "by": who,
+            "from": "laptop",
+            "outcome": 'failed: It\'s "this" task',
+        }
 
     def test_check_mode_ends_where_nobody_holds_it(self, path: Path) -> None:
         self.give_back(path, None, "--check")
@@ -289,8 +304,13 @@ class TestLock:
         """Run the tasks that end a run."""
         variables = {
             "ansible_connection": "local",
-            "deployment_found": {"holder": {"id": who} if who else None},
+            "deployment_found": {
+                "holder": {"id": who, "user": who, "from": "laptop", "since": self.BEGAN} if who else None
+            },
+            "deployment_version": "1.0",
+            "deployment_outcome": 'failed: It\'s "this" task',
             "__deployment_lock": str(path),
+            "__deployment_log": str(path.parent / "log"),
         }
         role = "name=deployment tasks_from=end rolespec_validate=false"
         command = [str(ANSIBLE), "localhost", "--module-name", "include_role", "--args", role, *options]

@@ -212,6 +212,12 @@ def promote(stack: Stack, **variables: object) -> subprocess.CompletedProcess[st
     return stack.deploy(f"--extra-vars={json.dumps(variables)}", playbook="playbooks/promote.yml")
 
 
+def last_run(stack: Stack) -> dict[str, str]:
+    """What the host has written down of it."""
+    line: dict[str, str] = json.loads(stack.run("tail -n 1 /var/log/mlflow-stack.log"))
+    return line
+
+
 @pytest.mark.once
 def test_an_operator_promotes_a_version(stack: Stack) -> None:
     """Issue line 13.6: with the test that its run has kept, or with rows and predictions of his own; and back again."""
@@ -231,8 +237,11 @@ def test_an_operator_promotes_a_version(stack: Stack) -> None:
         assert message in refused.stdout, refused.stdout
     assert (stack.python(CHAMPION)[0], stack.started_at()) == (champion, started)
 
+    assert last_run(stack)["outcome"].startswith("failed: promote | Test the candidate")
+
     promoted = promote(stack, model="wine-quality", version=rival)
     assert promoted.returncode == 0, promoted.stdout
+    assert (last_run(stack)["what"], last_run(stack)["outcome"]) == ("playbooks/promote.yml", "done")
     assert f"serves version {rival} of wine-quality, its champion; version={champion} goes back" in promoted.stdout
     assert (stack.python(CHAMPION)[0], served_version(stack)) == (rival, str(rival))
     assert predictions(stack) != before
