@@ -166,4 +166,4 @@ class Load:
             except (OSError, HTTPException) as error:
                 self.answers[f"{method} {path}: {error!r}"] += 1
                 connection = self._door.connect(service)
-            time.sleep(0.02)  # enough of them, and the machine has other work
+            time.sleep(0.1)  # enough of them, and the machine has other work
