@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 
-from stack import PROJECT, ROOT, Answer, Stack, changes
+from stack import PROJECT, ROOT, Answer, Stack
 
 DOORS = {"start": 443, "mlflow": 5000, "jupyter": 8888, "models": 8443, "portainer": 9443}
 SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1"
@@ -122,7 +122,6 @@ def opened(stack: Stack, directory: Path) -> Iterator[Door]:
     run = stack.deploy()
     assert run.returncode == 0, run.stdout
     assert not {"gateway", "certbot"} & stack.services().keys()
-    assert changes(stack.deploy().stdout) == 0
 
 
 class Load:

@@ -84,6 +84,7 @@ def door(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doo
             door.authority.write_bytes(answer.read())
         assert hashlib.sha256(door.authority.read_bytes()).hexdigest() in run.stdout
         yield door
+    assert changes(stack.deploy().stdout) == 0
 
 
 @pytest.fixture(scope="module")
