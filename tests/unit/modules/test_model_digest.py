@@ -28,7 +28,8 @@ utc_time_created: '2026-11-23
 
 
 def digest(**files: bytes) -> str:
-    return content_digest((path, io.BytesIO(content)) for path, content in sorted(files.items()))
+    found: str = content_digest((path, io.BytesIO(content)) for path, content in sorted(files.items()))
+    return found
 
 
 def skops(schema: dict[str, Any], files: dict[str, bytes], year: int = 2026) -> bytes:
