@@ -253,10 +253,13 @@ def action_plugin() -> ModuleType:
 ANSIBLE = Path(sys.executable).with_name("ansible")
 
 
+HOUR = 3600  # seconds
+
+
 class TestLock:
     """Issue line A6."""
 
-    BEGAN = (datetime.now().astimezone() - timedelta(hours=2)).isoformat(sep=" ", timespec="seconds")
+    BEGAN = (datetime.now().astimezone() - timedelta(seconds=2 * HOUR)).isoformat(sep=" ", timespec="seconds")
 
     @pytest.fixture
     def path(self, tmp_path: Path) -> Path:
@@ -286,7 +289,7 @@ class TestLock:
         self.give_back(path, who)  # nothing to do
         (line,) = (path.parent / "log").read_text().splitlines()  # of the one that had it
         written = json.loads(line)
-        assert 7200 <= written.pop("seconds") < 7300
+        assert 2 * HOUR <= written.pop("seconds") < 3 * HOUR
         assert written == {
             "began": self.BEGAN,
             "deployment": "mlflow-stack",
