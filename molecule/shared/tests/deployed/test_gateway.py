@@ -270,6 +270,7 @@ def test_a_model_answers_so_many_requests_at_a_time(door: Door) -> None:
         wait_until(lambda: door.predict(token).status == 429, 20)
         assert "1 requests at a time" in door.predict(token).body
     wait_until(lambda: door.predict(token).status == 200, 20)
+    assert door.deploy().returncode == 0
 
 
 def ask_until_refused(door: Door, token: str) -> set[int]:
