@@ -308,8 +308,8 @@ MODEL = text(
     r"[\w]([\w .()+-]*[\w)+])?", "the name of a registered model, of letters, digits, blanks and _ . - + ( )", most=200
 )
 SERVICE = text(
-    r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(?<!-candidate)(?<!-fetch)",
-    "1 to 40 small letters, digits or -, not - first or last, and not ending in -candidate or -fetch",
+    r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(?<!-candidate)(?<!-fetch)(?<!-previous)",
+    "1 to 40 small letters, digits or -, not - first or last, and not ending in -candidate, -fetch or -previous",
     most=40,
 )
 ALIAS = text(

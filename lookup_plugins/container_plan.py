@@ -56,6 +56,10 @@ options:
     description: Registry that stands in for docker.io and quay.io.
     type: str
     default: ""
+  candidate:
+    description: Whether it is to be beside the one that runs, by a name of its own, until it takes that one's place.
+    type: bool
+    default: false
   containers:
     description: The engine's containers, as it lists them, by name.
     type: dict
@@ -87,6 +91,9 @@ _raw:
       its configurations mounted; the link C(current) leads to the one that holds, C(worked) to the last one that was
       found to work. Where they lead now, C(linked) and C(worked), and whether the container C(follows), is right but
       for what it has to take over.
+    - Whether a change is made C(beside) the container that runs (C(x-beside) in its definition, and no port that both
+      would publish). Such a service is known by its container's name alone, and has no C(aliases) in its networks,
+      which a candidate would share.
     - Which configurations are C(obsolete) once it is done, and whether all is C(settled), that is done and tidied up.
   type: list
   elements: dict
@@ -238,9 +245,15 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         )[0]
         definition = completed(service, project, given)
         definition |= {"image": image, "group_add": [str(gid)]}
+        beside = bool(definition.get("x-beside"))
         networks = [self.get_option("networks")[name] for name in definition["networks"]]
         live = bool(definition.get("x-live-configuration"))
         mounted_at = mounts(definition, given.get("configs", []), service_dir if live else config["path"])
+        # The same labels as the one whose place it takes: then a change of its name is all.
+        identity = labels(service, project, [definition, mounted_at, networks])
+        candidate = self.get_option("candidate")
+        if candidate:
+            definition |= {"container_name": f"{definition['container_name']}-candidate"}
         name = definition["container_name"]
         present, before = containers.get(name, {}), containers.get(f"{name}-previous", {})
         at_work = works(present, definition)
@@ -251,7 +264,9 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             "networks": networks,
             "mounts": mounted_at,
             "volumes": [volume.split(":")[0] for volume in definition["volumes"] if volume[0] not in "/."],
-            "labels": labels(service, project, [definition, mounted_at, networks]),
+            "labels": identity,
+            "aliases": [] if beside else [service],
+            "beside": beside and not candidate and bool(present) and not definition.get("ports"),
             "health_command": health_command(definition),
             "is_task": definition["restart"] == "no",
             "previous": f"{name}-previous",
@@ -263,7 +278,8 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             "worked": linked(service_dir, WORKED, found),
             **configuration(config, service_dir, found),
         }
-        plan["obsolete"] = obsolete(service_dir, config["path"], plan["mounted"], found)
+        outdated = obsolete(service_dir, config["path"], plan["mounted"], found)
+        plan["obsolete"] = [] if candidate else outdated
         defined = is_as_defined(present, plan)
         right = defined and has_read(present, plan)
         plan["done"] = right and at_work

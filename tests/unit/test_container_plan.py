@@ -235,3 +235,50 @@ def test_a_predecessor_is_to_be_tidied_up(host: Json) -> None:
     result = plan(**host)
 
     assert (result["done"], result["settled"]) == (True, False)
+
+
+@pytest.fixture
+def replaceable() -> Json:
+    """A host with a service whose changes are made beside it."""
+    definition = DEFINITION | {"x-beside": True}
+    wanted = plan(definition=definition)
+    container = {
+        "Created": 100,
+        "Image": "ftp:1",
+        "Labels": wanted["labels"],
+        "Mounts": [],
+        "NetworkSettings": {"Networks": {"stack_stores": {}}},
+        "Status": "Up 3 minutes (healthy)",
+    }
+    found = [entry | {"ctime": 99.5, "isdir": "checksum" not in entry} for entry in wanted["config"]["listing"]]
+    return {"definition": definition, "containers": {"stack-ftp": container}, "found": found}
+
+
+def test_a_candidate_is_what_it_will_be_but_for_its_name(replaceable: Json) -> None:
+    candidate, wanted = plan(**replaceable, candidate=True), plan(**replaceable)
+
+    assert candidate["definition"]["container_name"] == "stack-ftp-candidate"
+    assert candidate["labels"] == wanted["labels"]
+    assert not candidate["done"]
+    assert candidate["aliases"] == []
+
+    renamed = {"stack-ftp": replaceable["containers"]["stack-ftp"] | {"Labels": candidate["labels"]}}
+    assert plan(**replaceable | {"containers": renamed})["settled"]
+
+
+def test_a_candidate_leaves_the_files_of_the_other_one(replaceable: Json) -> None:
+    older = {"path": "/etc/stack/ftp/0123456789abcdef", "mode": "0755", "uid": 0, "gid": 0, "isdir": True, "ctime": 1}
+    replaceable["found"] = [*replaceable["found"], older]
+
+    assert plan(**replaceable, candidate=True)["obsolete"] == []
+    assert plan(**replaceable)["obsolete"] == [older["path"]]
+
+
+def test_a_change_is_made_beside_it_where_no_port_is_in_the_way(replaceable: Json) -> None:
+    assert plan(**replaceable)["beside"]
+    assert not plan(**replaceable, candidate=True)["beside"]
+    assert not plan(**replaceable | {"containers": {}})["beside"]
+    published = replaceable["definition"] | {"ports": ["127.0.0.1:2121:2121"]}
+    assert not plan(**replaceable | {"definition": published})["beside"]
+    assert not plan(**replaceable | {"definition": DEFINITION})["beside"]
+    assert plan()["aliases"] == ["ftp"]

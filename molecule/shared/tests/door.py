@@ -34,12 +34,12 @@ class Door:
     inventory: Path
     domain: str = ""
 
-    def deploy(self, **variables: object) -> subprocess.CompletedProcess[str]:
-        """Deploy with the gateway, and these variables."""
+    def deploy(self, playbook: str = "site.yml", /, **variables: object) -> subprocess.CompletedProcess[str]:
+        """Run a playbook with the gateway, and these variables."""
         settings = {"stack_secrets_dir": str(self.stack.inventory / "secrets")}
         name = {"stack_public_name": self.domain or self.address, "gateway_form": "names" if self.domain else "ports"}
         given = json.dumps(settings | name | variables)
-        return self.stack.deploy(f"--inventory={self.inventory}", f"--extra-vars={given}")
+        return self.stack.deploy(f"--inventory={self.inventory}", f"--extra-vars={given}", playbook=playbook)
 
     @property
     def tls(self) -> ssl.SSLContext:

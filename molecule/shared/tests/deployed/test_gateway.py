@@ -71,6 +71,13 @@ with tempfile.TemporaryDirectory() as directory, mlflow.start_run() as run:
     back = mlflow.artifacts.download_artifacts(f"runs:/{run.info.run_id}/large", dst_path=directory + "/back")
     print(digest(path) == digest(back))
 """
+# Registers the champion's model once more, and prints its version and the new one.
+AGAIN = """
+import json, mlflow
+champion = mlflow.MlflowClient().get_model_version_by_alias("wine-quality", "champion")
+again = mlflow.register_model(champion.source, "wine-quality")
+print(json.dumps([int(champion.version), int(again.version)]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -314,6 +321,23 @@ def test_people_and_programs_come_and_go_without_a_failed_request(door: Door) ->
         assert door.ask("mlflow", SEARCH, headers=ada).status in (401, 404)  # it remembers passwords for a minute
     assert list(load.answers) == ["200"], load.answers
     assert {service: door.stack.started_at()[service] for service in started} == started
+
+
+def test_what_is_served_changes_without_a_failed_request(door: Door) -> None:
+    """Issue line 13.6: another version is promoted, and the container is made anew, while others go on."""
+    champion, again = door.stack.python(AGAIN)
+    with Load(door) as load:
+        for version in (again, champion):
+            promoted = door.deploy("playbooks/promote.yml", model="wine-quality", version=version)
+            assert promoted.returncode == 0, promoted.stdout
+            labels = door.stack.services()["serving-wine-quality"]["Config"]["Labels"]
+            assert labels["mlflow-stack.model-version"] == str(version)
+        larger = door.deploy(serving_memory_mb=800)
+        assert larger.returncode == 0, larger.stdout
+        assert door.deploy().returncode == 0
+    assert list(load.answers) == ["200"], load.answers
+    names = door.stack.run("docker ps --all --format '{{.Names}}'").split()
+    assert not [name for name in names if name.endswith(("-candidate", "-previous"))]
 
 
 def test_jupyter_is_worked_with_in_a_browser(at_work: Future[list[str]]) -> None:
