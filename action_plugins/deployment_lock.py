@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 
+display = Display()
 Holder = dict[str, Any]
 
 
@@ -76,8 +78,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if other and has_ended(other):
             result = self._lock(owner, {"break_lock": other["id"]}, task_vars)
             other = self._other(result, owner)
+        host = (task_vars or {}).get("inventory_hostname", "The host")
+        log = self._task.args.get("log")
+        if log and not self._task.check_mode and result.get("logged") is False:
+            display.warning(
+                f"{log} on {host} is no file that can be written, and will not say that this run was there."
+            )
         if other:
-            host = (task_vars or {}).get("inventory_hostname", "The host")
             return {"failed": True, "msg": refusal(host, other)}
         if result.get("failed"):
             # Whatever has failed, the lock may be this run's, which gives it back.

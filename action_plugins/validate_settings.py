@@ -798,20 +798,21 @@ def leads_somewhere(value: str) -> bool:
 def refuse_pair(certificate: str, key: str, authority: str, names: set[str]) -> Iterator[str]:
     """Certificates and a key, PEM, that do not match, whose time, names or use are others, or that lead elsewhere."""
     from cryptography import x509  # which takes its time, and only some need
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     where = "gateway_certificate_file"
     try:
         certificates = x509.load_pem_x509_certificates(certificate.encode())
-        private = load_pem_private_key(key.encode(), password=None)
-    except (ValueError, TypeError) as error:
+        own, private = certificates[0], load_pem_private_key(key.encode(), password=None)
+        belong_together = own.public_key() == private.public_key()
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         yield (
-            f"{where} or gateway_certificate_key_file cannot be read: {error}. Both must be PEM, the key without a "
-            "passphrase."
+            f"{where} or gateway_certificate_key_file cannot be read: {error}. Both must be PEM, RSA or ECDSA "
+            "(P-256 or P-384), the key without a passphrase."
         )
         return
-    own = certificates[0]
-    if own.public_key() != private.public_key():
+    if not belong_together:
         yield f"gateway_certificate_key_file is not the key of {where}: the chain begins with your own certificate."
     for one in certificates:
         yield from refuse_weak(where, one, "" if one is own else f" has {one.subject.rfc4514_string()}, which")
@@ -820,21 +821,41 @@ def refuse_pair(certificate: str, key: str, authority: str, names: set[str]) -> 
         yield f"{where} is not for {', '.join(missing)}: get one for all of {', '.join(sorted(names))}."
     if not serves(own):
         yield f"{where} is not for servers (its extended key usage lacks serverAuth): get one that is."
+    if not signs_handshakes(own):
+        yield f"{where} may not sign what a server has to (its key usage lacks digitalSignature): get one that may."
     yield from refuse_chain(certificates, authority)
 
 
+CURVES = ("secp256r1", "secp384r1", "secp521r1")
+
+
 def refuse_weak(where: str, certificate: x509.Certificate, which: str) -> Iterator[str]:
-    """A certificate that does not hold today, or that OpenSSL does not take (security level 2)."""
+    """A certificate that does not hold today, or that browsers or OpenSSL (security level 2) do not take."""
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if not begin <= datetime.now(UTC) <= end:
         yield f"{where}{which} holds from {begin:%Y-%m-%d} to {end:%Y-%m-%d}, and not today: renew it."
-    key, digest = certificate.public_key(), certificate.signature_hash_algorithm
+    key, digest = public_key(certificate), certificate.signature_hash_algorithm
     if isinstance(key, RSAPublicKey) and key.key_size < 2048:
         yield f"{where}{which} has a key of {key.key_size} bits, and programs take 2048 or more: get another."
+    curve = key.curve.name if isinstance(key, EllipticCurvePublicKey) else "none"
+    # Chrome takes the longest one only where it has signed others.
+    if not isinstance(key, RSAPublicKey) and curve not in (CURVES if which else CURVES[:2]):
+        yield f"{where}{which} has a key that not all browsers take: get one of RSA, or of ECDSA on P-256 or P-384."
     if digest and digest.name in ("md5", "sha1") and certificate.issuer != certificate.subject:
         yield f"{where}{which} is signed with {digest.name}, which programs do not take: get another."
+
+
+def public_key(certificate: x509.Certificate) -> object:
+    """The key of a certificate, None if it is of a kind that nobody knows."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    try:
+        return certificate.public_key()
+    except (UnsupportedAlgorithm, ValueError):
+        return None
 
 
 def refuse_chain(certificates: Sequence[x509.Certificate], authority: str) -> Iterator[str]:
@@ -865,11 +886,11 @@ def refuse_chain(certificates: Sequence[x509.Certificate], authority: str) -> It
 
 def signs(signer: x509.Certificate, signed: x509.Certificate) -> bool:
     """Whether one certificate was signed with the key of another."""
-    from cryptography.exceptions import InvalidSignature
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
     try:
         signed.verify_directly_issued_by(signer)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
 
@@ -884,6 +905,16 @@ def serves(certificate: x509.Certificate) -> bool:
     except x509.ExtensionNotFound:
         return True
     return bool({ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(usage))
+
+
+def signs_handshakes(certificate: x509.Certificate) -> bool:
+    """Whether a certificate's key may sign, as TLS 1.3 and the ciphers of 1.2 want it (RFC 5280, 4.2.1.3)."""
+    from cryptography import x509
+
+    try:
+        return certificate.extensions.get_extension_for_class(x509.KeyUsage).value.digital_signature
+    except x509.ExtensionNotFound:
+        return True
 
 
 def covers(certificate: x509.Certificate, name: str) -> bool:

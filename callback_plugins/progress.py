@@ -39,6 +39,15 @@ author: mlflow-stack contributors
 FORMALITIES = {"assertion", "changed", "evaluated_to", "exception", "failed"}
 
 
+# What a terminal would obey: programs of the host, and people, have a say in messages.
+CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
+
+def printable(text: object) -> str:
+    """A message as a terminal can show it, without obeying it."""
+    return str(text).replace("\r\n", "\n").translate(CONTROL_CHARACTERS)
+
+
 def clock(seconds: float) -> str:
     """Minutes and seconds, as in 4:05."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
@@ -111,9 +120,10 @@ class CallbackModule(Default):  # type: ignore[misc]
         if result.result.get("changed"):
             took = time.monotonic() - self._task_began
             duration = f" ({clock(took)})" if took >= 1 else ""
-            self._line(f"  {self.host_label(result)}: {said or self._last_task_name}{duration}", C.COLOR_CHANGED)
+            what = printable(said or self._last_task_name)
+            self._line(f"  {self.host_label(result)}: {what}{duration}", C.COLOR_CHANGED)
         elif said is not None:
-            self._display.display(f"\n{said}")
+            self._display.display(f"\n{printable(said)}")
         self._handle_warnings_and_exception(result)
 
     def v2_runner_item_on_ok(self, result: CallbackTaskResult) -> None:
@@ -130,7 +140,7 @@ class CallbackModule(Default):  # type: ignore[misc]
         """What failed: its message alone, if there is nothing more to be said."""
         essence = {key for key in result if key not in FORMALITIES and not key.startswith("_ansible_")}
         if self._brief and essence == {"msg"}:
-            return str(result["msg"])
+            return printable(result["msg"])
         dumped: str = super()._dump_results(result, *arguments, **options)
         return dumped
 

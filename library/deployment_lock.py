@@ -19,6 +19,15 @@ options:
     description: What the run does, for the message that others get.
     type: str
     default: a deployment
+  deployment:
+    description: Name of the deployment, for the log.
+    type: str
+    default: ""
+  log:
+    description:
+      - File to which each run adds a line as JSON when it gives the lock back.
+      - A lock that is broken is written down here, for the run that could not.
+    type: path
   break_lock:
     description: Identity of the run, as the message shows it, whose lock is to be broken.
     type: str
@@ -65,6 +74,7 @@ EXAMPLES = r"""
   deployment_lock:
     path: /run/mlflow-stack.lock
     what: site.yml
+    log: /var/log/mlflow-stack.log
     look:
       config_root: /etc/mlflow-stack
       table: mlflow-stack_mlflow-stack
@@ -78,6 +88,10 @@ holder:
     Who holds the lock now; null when nobody does. This run where the module has failed, as it may have taken the lock.
   returned: unless another run holds the lock
   type: dict
+logged:
+  description: Whether the log can be written.
+  returned: always
+  type: bool
 records:
   description: What deployments have written down on the host, by the names of the local facts.
   returned: with O(look)
@@ -118,6 +132,7 @@ systemd:
 import contextlib
 import fcntl
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,12 +169,33 @@ def alone(path: Path) -> Iterator[None]:
         yield
 
 
-def take(path: Path, owner: Holder, break_lock: str) -> Holder:
+def is_writable(log: Path) -> bool:
+    """Whether a line can be added, as it cannot to a pipe that nobody reads."""
+    return os.access(log, os.W_OK) if log.is_file() else not log.exists() and os.access(log.parent, os.W_OK)
+
+
+def write_down(log: Path, ended: Holder) -> None:
+    """Add the line of a run that could not do it."""
+    line = {
+        "began": ended.get("since"),
+        "deployment": ended.get("deployment"),
+        "what": ended.get("what"),
+        "by": ended.get("user"),
+        "from": ended.get("from"),
+        "outcome": "did not come to its end",
+    }
+    with os.fdopen(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640), "a") as file:
+        file.write(f"{json.dumps(line)}\n")
+
+
+def take(path: Path, owner: Holder, break_lock: str, log: Path | None = None) -> Holder:
     """Make the lock, unless somebody else has it; returns who holds it now."""
     with alone(path):
         holder = read(path)
         if holder and holder["id"] != break_lock:
             return holder
+        if holder and log and is_writable(log):
+            write_down(log, holder)
         draft = path.with_name(f"{path.name}.draft")
         draft.write_text(json.dumps(owner))
         draft.replace(path)  # whole or not at all
@@ -176,6 +212,8 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "what": {"type": "str", "default": "a deployment"},
+            "deployment": {"type": "str", "default": ""},
+            "log": {"type": "path"},
             "break_lock": {"type": "str", "default": ""},
             "path": {"type": "path", "required": True},
             "look": {
@@ -191,16 +229,17 @@ def main() -> None:
         supports_check_mode=True,
     )
     parameters = module.params
-    path, owner = Path(parameters["path"]), parameters["owner"] | {"what": parameters["what"]}
+    path, log = Path(parameters["path"]), Path(parameters["log"]) if parameters["log"] else None
+    owner = parameters["owner"] | {key: parameters[key] for key in ("what", "deployment")}
     try:
-        holder = read(path) if module.check_mode else take(path, owner, parameters["break_lock"])
+        holder = read(path) if module.check_mode else take(path, owner, parameters["break_lock"], log)
     except OSError as error:
         module.fail_json(msg=f"The lock {path} cannot be kept: {error}.")
     try:
         found = look_at(parameters["look"]) if module.check_mode or (holder and holder["id"] == owner["id"]) else {}
     except OSError as error:
         module.fail_json(msg=f"The host cannot be looked at: {error}.")
-    module.exit_json(changed=False, holder=holder, **found)
+    module.exit_json(changed=False, holder=holder, logged=log is not None and is_writable(log), **found)
 
 
 if __name__ == "__main__":

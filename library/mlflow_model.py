@@ -110,13 +110,15 @@ options:
     description:
       - A test that the version has to pass before O(alias) moves to it.
       - It runs each time, also if the alias points to the version already.
+      - What is asked, and each answer, is at most 16 MiB.
       - The endpoint has to serve the version in question; the module cannot see which one it serves.
     type: dict
     suboptions:
       endpoint:
-        description: URL to post the inputs to, the C(/invocations) of C(mlflow models serve).
+        description:
+          - URL to post the inputs to, the C(/invocations) of C(mlflow models serve). It must answer within O(timeout).
+          - Without it nothing is asked, but what would be is looked up and must be there.
         type: str
-        required: true
       token:
         description: Token that the endpoint asks for, sent as a bearer token (RFC 6750).
         type: str
@@ -136,12 +138,20 @@ options:
       sample:
         description:
           - Path of a JSON artifact of the run that made the version, with the keys C(inputs) and C(expected).
-          - Replaces O(smoke_test.inputs) and O(smoke_test.expected).
+          - Replaces O(smoke_test.inputs) and O(smoke_test.expected), and is replaced by those that O(smoke_test.keep)
+            has kept with the version.
         type: str
       input_example:
         description:
           - Controls whether a version whose run has no O(smoke_test.sample) is tested with the input example that its
             model was logged with. That has to be answered with status 200, as nobody knows what to expect.
+        type: bool
+        default: false
+      keep:
+        description:
+          - Whether O(smoke_test.inputs) and O(smoke_test.expected) are kept in the version's tag
+            C(mlflow_model.smoke_test) once they have passed, before O(alias) moves, so that a later test can take them
+            from there. MLflow takes 100,000 characters.
         type: bool
         default: false
       tolerance:
@@ -263,7 +273,7 @@ smoke_test:
   type: dict
   contains:
     passed:
-      description: Null in check mode if there was nothing to ask.
+      description: Null if nothing was asked, as without an endpoint, and in check mode if there was nothing to ask.
       type: bool
       sample: true
     rows:
@@ -288,7 +298,6 @@ smoke_test:
 import contextlib
 import json
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
@@ -309,7 +318,7 @@ if TYPE_CHECKING:
         RegisteredModel,
     )
     from model_digest import MODEL_FILE, content_digest, directory_files, remote_files
-    from smoke_test import Proof, Rows, SmokeTest, run_smoke_test
+    from smoke_test import LARGEST, Proof, Rows, SmokeTest, run_smoke_test
 else:
     from ansible.module_utils.mlflow_api import (
         CONNECTION_ARGUMENTS,
@@ -322,9 +331,11 @@ else:
         RegisteredModel,
     )
     from ansible.module_utils.model_digest import MODEL_FILE, content_digest, directory_files, remote_files
-    from ansible.module_utils.smoke_test import Proof, Rows, SmokeTest, run_smoke_test
+    from ansible.module_utils.smoke_test import LARGEST, Proof, Rows, SmokeTest, run_smoke_test
 
 DIGEST_TAG = "mlflow_model.digest"
+SMOKE_TEST_TAG = "mlflow_model.smoke_test"
+LONGEST_TAG = 100_000  # characters of a value that MLflow takes
 INPUT_EXAMPLE_FILE = "serving_input_example.json"  # a whole request, which MLflow keeps beside the model
 NEW = "new"  # stands for the number of a version in a diff of check mode
 GATEWAY_STATUSES = frozenset({502, 503, 504})  # what a proxy answers while the endpoint behind it starts
@@ -387,6 +398,28 @@ def tag_changes(current: Mapping[str, str], wanted: Mapping[str, str | None]) ->
     return {key: value for key, value in wanted.items() if current.get(key) != value}
 
 
+def kept_test(option: Mapping[str, Any] | None) -> dict[str, str | None]:
+    """The tag that keeps the test, if it shall be kept. Raises ParameterError if MLflow cannot keep it."""
+    if not option or not option["keep"]:
+        return {}
+    text = json.dumps({"inputs": option["inputs"], "expected": option["expected"]})
+    if len(text) > LONGEST_TAG:
+        raise ParameterError(
+            f"smoke_test.inputs and smoke_test.expected have {len(text)} characters as JSON, and MLflow keeps "
+            f"{LONGEST_TAG}: give fewer rows, or log them with the version's run"
+        )
+    return {SMOKE_TEST_TAG: text}
+
+
+def rows_of(sample: str | bytes, where: str) -> Rows:
+    """Rows and their predictions from their JSON. Raises ParameterError, which begins with where they stand."""
+    try:
+        content = json.loads(sample)
+        return Rows.of(content["inputs"], content["expected"], where)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ParameterError(f"{where} is not a JSON object with the keys inputs and expected") from error
+
+
 class ModelTask:
     """The task: compares the parameters with the registry, changes what differs, returns what the module returns."""
 
@@ -410,12 +443,14 @@ class ModelTask:
             if parameters[option] in ("", 0):
                 raise ParameterError(f"{option} is {parameters[option]!r}; give it a value or leave it out")
         self.smoke_test = SmokeTest.of(parameters["smoke_test"]) if parameters["smoke_test"] else None
+        self.kept_test = kept_test(parameters["smoke_test"])
         self.endpoint = Http(
             timeout=parameters["timeout"],
             patience=self.smoke_test.wait if self.smoke_test and not self.check_mode else 0,
             token=self.smoke_test.token if self.smoke_test else None,
             ca_path=parameters["ca_path"],
             validate_certs=parameters["validate_certs"],
+            distrusts=True,
             transient=GATEWAY_STATUSES,
         )
 
@@ -487,6 +522,8 @@ class ModelTask:
             raise SmokeTestError(
                 self._failure(version, self.smoke_test, proof), self._result(**details, **_described(version))
             )
+        if version and self.kept_test:
+            version = self._ensure_version_tags(version, self.kept_test)
         if self.alias:
             self._ensure_alias(self.alias, version)
         # Last, as they say that all this is done: a task that was interrupted before finds them missing.
@@ -639,8 +676,10 @@ class ModelTask:
         if version is None:  # check mode: it would be registered first
             return Proof(ran=False)
         rows = self._sample(version, test.rows, test.input_example) if isinstance(test.rows, str) else test.rows
+        if test.endpoint is None:
+            return Proof(ran=False)
         try:
-            return run_smoke_test(self.endpoint, test, rows)
+            return run_smoke_test(self.endpoint, test.endpoint, test, rows)
         except MlflowError as error:
             if self.check_mode and error.status is None:
                 self.warn(f"The smoke test was left out, its endpoint does not answer: {error}")
@@ -648,47 +687,43 @@ class ModelTask:
             return Proof(problems=(error.answer,))
 
     def _sample(self, version: ModelVersion, path: str, input_example: bool) -> Rows:
-        """Inputs and expected predictions, as the version's run has kept them; else its input example, if it may be."""
+        """Inputs and expected predictions, as they were kept with the version, or by its run; else its input example,
+        if it may be."""
+        number = f"version {version.version} of {self.name!r}"
+        if SMOKE_TEST_TAG in version.tags:
+            return rows_of(version.tags[SMOKE_TEST_TAG], f"smoke_test.sample: the tag {SMOKE_TEST_TAG} of {number}")
         if version.run_id is None:
             raise ParameterError(
-                f"smoke_test.sample: version {version.version} of {self.name!r} comes from no run; "
-                "give smoke_test.inputs and smoke_test.expected"
+                f"smoke_test.sample: {number} comes from no run; give smoke_test.inputs and smoke_test.expected"
             )
         run = self.mlflow.run(version.run_id)
         where = f"smoke_test.sample: {path!r} of run {run.run_id}"
-        try:
-            sample = self._json(run.artifact_uri, path)
-            if sample is not None:
-                return Rows.of(sample["inputs"], sample["expected"], where)
-        except (ValueError, KeyError, TypeError) as error:
-            raise ParameterError(f"{where} is not a JSON object with the keys inputs and expected") from error
+        sample = self._read(run.artifact_uri, path)
+        if sample is not None:
+            return rows_of(sample, where)
         if not input_example:
             raise ParameterError(f"{where} does not exist")
-        return self._input_example(version, f"{where} does not exist, and version {version.version} of {self.name!r}")
+        return self._input_example(version, f"{where} does not exist, and {number}")
 
     def _input_example(self, version: ModelVersion, where: str) -> Rows:
         """The request that was kept with the version's model; where: begins the message if there is none."""
+        example = self._read(self.mlflow.version_location(self.name, version.version), INPUT_EXAMPLE_FILE)
         try:
-            request = self._json(self.mlflow.version_location(self.name, version.version), INPUT_EXAMPLE_FILE)
-        except ValueError:
+            request = json.loads(example or b"null")
+        except (ValueError, RecursionError):
             request = None
         if not isinstance(request, dict):
             raise ParameterError(f"{where} has no input example either, so that there is nothing to test it with")
         return Rows(request, expected=None)
 
-    def _json(self, uri: str, path: str) -> Any:  # noqa: ANN401 (as the file has it)
-        """What a JSON artifact holds; None if there is none. Raises ValueError if it is no JSON."""
-        with tempfile.TemporaryFile() as content:
-            try:
-                self.mlflow.download(uri, path, content)
-            except MlflowError as error:
-                if error.status == HTTPStatus.NOT_FOUND:
-                    return None
-                raise
-            try:
-                return json.load(content)
-            except RecursionError:
-                raise ValueError("nested too deeply") from None
+    def _read(self, uri: str, path: str) -> bytes | None:
+        """What an artifact holds; None if there is none."""
+        try:
+            return self.mlflow.read(uri, path, LARGEST)
+        except MlflowError as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return None
+            raise
 
     def _failure(self, version: ModelVersion, test: SmokeTest, proof: Proof) -> str:
         outcome = f"Version {version.version} of {self.name!r} failed its smoke test at {test.endpoint}"
@@ -733,12 +768,13 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "smoke_test": {
         "type": "dict",
         "options": {
-            "endpoint": {"type": "str", "required": True},
+            "endpoint": {"type": "str"},
             "token": {"type": "str", "no_log": True},
             "inputs": {"type": "raw"},
             "expected": {"type": "list", "elements": "raw"},
             "sample": {"type": "str"},
             "input_example": {"type": "bool", "default": False},
+            "keep": {"type": "bool", "default": False},
             "tolerance": {"type": "float", "default": 1e-6},
             "max_latency_ms": {"type": "float"},
             "wait": {"type": "float", "default": 0.0},

@@ -83,7 +83,8 @@ _raw:
   description:
     - Of what shall be, the complete C(definition), its C(networks) as Docker names them, C(mounts), C(volumes) that it
       names, C(labels) and C(config), that is the C(path) of its directory and its C(listing), as M(deployment_lock)
-      gives it; the C(health_command) that its health check runs; whether it C(is_task), which runs to its end.
+      gives it; the C(health_command) that its health check runs; whether it C(is_task), which runs to its end, and when
+      the engine is to C(restart) it.
     - Of what there is, whether the configuration is C(written), and when it C(changed) last, in seconds since 1970;
       whether a container is C(done), that is right and at work, or right and C(awaited); what is C(mounted) as its
       configuration, the name of its C(previous) container, and the one that has worked last, C(succeeded).
@@ -269,6 +270,8 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             "beside": beside and not candidate and bool(present) and not definition.get("ports"),
             "health_command": health_command(definition),
             "is_task": definition["restart"] == "no",
+            # A candidate that ends has failed, and is nobody's after a restart of the host.
+            "restart": "no" if candidate else definition["restart"],
             "previous": f"{name}-previous",
             "works": at_work,
             "succeeded": present if at_work or not before else before,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import ipaddress
 import json
+import math
 import posixpath
 import re
-import shutil
+import signal
 import ssl
 import time
 import urllib.error
@@ -34,6 +36,7 @@ CONNECTION_REQUIRED_TOGETHER = [("username", "password")]
 API = "/api/2.0/mlflow"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 PAGE_SIZE = 1000
+PIECE = 2**20  # bytes that are read at once, and of an error at all
 FIRST_DELAY, LONGEST_DELAY = 0.2, 5.0  # seconds between attempts; each is twice the one before
 
 # The server has not acted on a request that it answers so: it can be sent again, whatever it was.
@@ -85,7 +88,8 @@ class MlflowError(Exception):
 class Http:
     """Sends requests, and again those that failed for a reason that passes, until `patience` seconds are over.
 
-    timeout: seconds without a byte after which an attempt has failed; transient: the statuses that pass.
+    timeout: seconds without a byte after which an attempt has failed; distrusts: whether they are all that it may take,
+    whatever comes, which only the main thread can see to; transient: the statuses that pass.
     Redirects are not followed: they would lose a body, or carry credentials to another host.
     """
 
@@ -96,6 +100,7 @@ class Http:
     token: str | None = field(default=None, repr=False)
     ca_path: str | None = None
     validate_certs: bool = True
+    distrusts: bool = False
     transient: frozenset[int] = REFUSED | FAILED
 
     def send(
@@ -105,18 +110,20 @@ class Http:
         *,
         body: bytes | IO[bytes] | None = None,
         sink: IO[bytes] | None = None,
+        largest: float = math.inf,
         repeatable: bool = True,
     ) -> bytes:
         """Returns the body of the answer, or writes it to `sink` and returns b"".
 
-        body: JSON as bytes, or an open file of any kind; repeatable: whether the request may reach the server twice.
+        body: JSON as bytes, or an open file of any kind; largest: bytes of an answer; repeatable: whether the request
+        may reach the server twice.
         Raises MlflowError, and ParameterError if ca_path is no file of certificates.
         """
         deadline = time.monotonic() + self.patience
         delay = FIRST_DELAY
         while True:
             try:
-                return self._attempt(method, url, body, sink)
+                return self._attempt(method, url, body, sink, largest)
             except MlflowError as error:
                 if not self._may_send_again(error, repeatable) or time.monotonic() + delay > deadline:
                     raise
@@ -128,7 +135,9 @@ class Http:
             return error.status in self.transient and (repeatable or error.status in REFUSED)
         return isinstance(error.reason, BROKEN if repeatable else ConnectionRefusedError)
 
-    def _attempt(self, method: str, url: str, body: bytes | IO[bytes] | None, sink: IO[bytes] | None) -> bytes:
+    def _attempt(
+        self, method: str, url: str, body: bytes | IO[bytes] | None, sink: IO[bytes] | None, largest: float
+    ) -> bytes:
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         if isinstance(body, bytes):
             headers["Content-Type"] = "application/json"
@@ -136,19 +145,33 @@ class Http:
             headers["Content-Type"] = "application/octet-stream"
             headers["Content-Length"] = str(body.seek(0, io.SEEK_END))
             body.seek(0)
+        answer = io.BytesIO()
         try:
-            with self._session(url).open(method, url, data=body, headers=headers) as response:
-                if sink is None:
-                    content: bytes = response.read()
-                    return content
-                sink.seek(0)
-                sink.truncate()
-                shutil.copyfileobj(response, sink)
-                return b""
-        except urllib.error.HTTPError as error:
-            raise _http_error(method, url, error) from error
+            with _within(self.timeout) if self.distrusts else contextlib.nullcontext():
+                self._exchange(method, url, body, headers, sink or answer, largest)
         except (OSError, http.client.HTTPException) as error:
             raise self._network_error(method, url, error) from error
+        return answer.getvalue()
+
+    def _exchange(
+        self,
+        method: str,
+        url: str,
+        body: bytes | IO[bytes] | None,
+        headers: Mapping[str, str],
+        sink: IO[bytes],
+        largest: float,
+    ) -> None:
+        sink.seek(0)
+        sink.truncate()
+        try:
+            with self._session(url).open(method, url, data=body, headers=headers) as response:
+                while piece := response.read(PIECE):
+                    sink.write(piece)
+                    if sink.tell() > largest:
+                        raise MlflowError(method, url, f"the answer is larger than {largest / 2**20:g} MiB")
+        except urllib.error.HTTPError as error:
+            raise _http_error(method, url, error) from error
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
@@ -203,8 +226,24 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+@contextlib.contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    """Raises TimeoutError in what takes longer, whatever progress it makes."""
+
+    def end(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def _http_error(method: str, url: str, error: urllib.error.HTTPError) -> MlflowError:
-    text = error.read().decode(errors="replace")
+    text = error.read(PIECE).decode(errors="replace")
     try:
         answer = json.loads(text)
     except ValueError:
@@ -488,6 +527,10 @@ class Mlflow:
     def download(self, uri: str, path: str, sink: IO[bytes]) -> None:
         self.http.send("GET", self._artifact_url(uri, path), sink=sink)
         sink.seek(0)
+
+    def read(self, uri: str, path: str, largest: int) -> bytes:
+        """What an artifact holds, of at most `largest` bytes."""
+        return self.http.send("GET", self._artifact_url(uri, path), largest=largest)
 
     def upload(self, uri: str, path: str, content: IO[bytes]) -> None:
         self.http.send("PUT", self._artifact_url(uri, path), body=content)

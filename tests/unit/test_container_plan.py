@@ -259,6 +259,8 @@ def test_a_candidate_is_what_it_will_be_but_for_its_name(replaceable: Json) -> N
 
     assert candidate["definition"]["container_name"] == "stack-ftp-candidate"
     assert candidate["labels"] == wanted["labels"]
+    assert (candidate["restart"], wanted["restart"]) == ("no", "always")
+    assert not candidate["is_task"]
     assert not candidate["done"]
     assert candidate["aliases"] == []
 

@@ -274,9 +274,9 @@ class TestLock:
         return holder
 
     def test_one_at_a_time(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert self.run(path, capsys, "a", what="site.yml") == {"id": "a", "what": "site.yml"}
-        assert self.run(path, capsys, "b") == {"id": "a", "what": "site.yml"}
-        assert self.run(path, capsys, "a") == {"id": "a", "what": "site.yml"}  # again in the same run
+        assert self.run(path, capsys, "a", what="site.yml") == {"id": "a", "what": "site.yml", "deployment": ""}
+        assert self.run(path, capsys, "b") == {"id": "a", "what": "site.yml", "deployment": ""}
+        assert self.run(path, capsys, "a") == {"id": "a", "what": "site.yml", "deployment": ""}  # again in the same run
         assert {file.name for file in path.parent.iterdir()} == {"lock", "lock.guard"}
 
     @pytest.mark.parametrize("who", ["a@b:1:2", "é 'a' \"b\" $(c)\\"])
@@ -327,6 +327,34 @@ class TestLock:
         holder = self.run(path, capsys, "b", break_lock="a")
         assert holder
         assert holder["id"] == "b"
+
+    def test_a_run_that_was_killed_is_written_down_by_the_next(
+        self, path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        log = path.parent / "log"
+        dead = {"id": "a", "user": "eve", "from": "laptop", "since": self.BEGAN}
+        self.run(path, capsys, "a", owner=dead, what="site.yml", deployment="mlflow-stack", log=str(log))
+        assert not log.exists()
+        self.run(path, capsys, "b", break_lock="a", log=str(log))
+        (line,) = log.read_text().splitlines()
+        assert json.loads(line) == {
+            "began": self.BEGAN,
+            "deployment": "mlflow-stack",
+            "what": "site.yml",
+            "by": "eve",
+            "from": "laptop",
+            "outcome": "did not come to its end",
+        }
+        assert log.stat().st_mode & 0o777 == 0o640
+
+    def test_a_log_that_nobody_could_read_holds_no_run_up(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        os.mkfifo(path.parent / "log")
+        self.run(path, capsys, "a", log=str(path.parent / "log"))
+        holder = self.run(path, capsys, "b", break_lock="a", log=str(path.parent / "log"))
+        assert holder
+        assert holder["id"] == "b"
+        self.give_back(path, "b")
+        assert not path.exists()
 
     def test_check_mode_takes_none(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert self.run(path, capsys, "a", _ansible_check_mode=True) is None

@@ -72,6 +72,20 @@ def test_everything_with_v(tmp_path: Path) -> None:
     assert output.count("changed: [localhost] => (item=") == 3
 
 
+def test_a_terminal_obeys_no_message(tmp_path: Path) -> None:
+    """What a program of the host says, or a person, is shown as it is."""
+    evil = "one\x1b[2K\rtwo\x9b1m\a\n\tthree\r\nfour"
+    said: Task = {"name": "Say it", "ansible.builtin.debug": {"msg": evil}}
+    failing: Task = {"name": "Fail", "ansible.builtin.fail": {"msg": evil}}
+
+    output = play(tmp_path, said, failing)
+
+    shown = "one\\x1b[2K\\x0dtwo\\x9b1m\\x07\n\tthree\nfour"
+    assert output.count(shown) == 2
+    assert "\x1b" not in output
+    assert "\r" not in output
+
+
 def test_a_failure_is_said_once(tmp_path: Path) -> None:
     output = play(tmp_path, FAILING)
 

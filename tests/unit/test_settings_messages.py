@@ -574,6 +574,45 @@ def test_a_certificate_that_programs_do_not_take_is_refused(
     assert with_gateway.refusals(files)[0] == f"gateway_certificate_file {sentence}"
 
 
+NOT_ALL = (
+    "gateway_certificate_file has a key that not all browsers take: get one of RSA, or of ECDSA on P-256 or P-384."
+)
+UNREADABLE = "gateway_certificate_file or gateway_certificate_key_file cannot be read: "
+
+
+@pytest.mark.parametrize(
+    ("key", "begins"),
+    [
+        ("rsa:2048", None),
+        ("ec -pkeyopt ec_paramgen_curve:secp384r1", None),
+        ("ec -pkeyopt ec_paramgen_curve:secp521r1", NOT_ALL),
+        ("ec -pkeyopt ec_paramgen_curve:secp256k1", NOT_ALL),
+        ("ec -pkeyopt ec_paramgen_curve:secp112r1", UNREADABLE),
+        ("ed25519", NOT_ALL),
+        ("dsa:dsa.pem", NOT_ALL),
+    ],
+)
+def test_a_key_that_browsers_do_not_take_is_refused(
+    with_gateway: Inventory, files: dict[str, Any], tmp_path: Path, key: str, begins: str | None
+) -> None:
+    openssl("dsaparam -out dsa.pem 2048", tmp_path) if key.startswith("dsa") else None
+    request = f"req -x509 -newkey {key} -nodes -keyout key.pem -days 9 -subj /CN=localhost -out certificate.pem"
+    openssl(f"{request} -addext subjectAltName=DNS:localhost", tmp_path)
+    sentences = with_gateway.refusals(files | {"gateway_authority_file": ""})
+    assert [sentence.startswith(begins or "-") for sentence in sentences] == [True] * bool(begins), sentences
+
+
+def test_a_key_that_may_not_sign_is_refused(with_gateway: Inventory, files: dict[str, Any], tmp_path: Path) -> None:
+    for usage, refused in (("keyEncipherment", True), ("digitalSignature,keyEncipherment", False)):
+        request = f"req -x509 {NEW_KEY} key.pem -days 9 -subj /CN=localhost -out certificate.pem"
+        openssl(f"{request} -addext subjectAltName=DNS:localhost -addext keyUsage={usage}", tmp_path)
+        expected = (
+            "gateway_certificate_file may not sign what a server has to (its key usage lacks digitalSignature): get "
+            "one that may."
+        )
+        assert with_gateway.refusals(files | {"gateway_authority_file": ""}) == [expected] * refused
+
+
 def test_what_tools_write_around_pem_passes_and_what_is_none_does_not(
     with_gateway: Inventory, files: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -66,13 +66,17 @@ def _answers(url: str) -> bool:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a peer says; body: bytes, or anything as JSON; seconds: how long it takes; hang_up: it says nothing."""
+    """What a peer says; body: bytes, or anything as JSON; seconds: how long it takes; hang_up: it says nothing.
+
+    pause: seconds before each byte of the body.
+    """
 
     status: int
     body: object = b""
     headers: dict[str, str] = field(default_factory=dict)
     seconds: float = 0
     hang_up: bool = False
+    pause: float = 0
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,13 @@ def listening(port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[Peer
             for header in {**answer.headers, "Content-Length": str(len(content))}.items():
                 self.send_header(*header)
             self.end_headers()
-            self.wfile.write(content)
+            if not answer.pause:
+                self.wfile.write(content)
+                return
+            with suppress(ConnectionError):  # nobody waits for the end of it
+                for byte in content:
+                    time.sleep(answer.pause)
+                    self.wfile.write(bytes([byte]))
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815 the names are the base class's
 

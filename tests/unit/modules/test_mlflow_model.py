@@ -256,6 +256,13 @@ def test_inputs_of_the_wrong_schema(run: Run, client: Mlflow, champion: str, ser
         (Answer(500, b"Internal Server Error"), "HTTP 500: Internal Server Error"),
         (Answer(503, b"starting"), "HTTP 503: starting"),
         (Answer(200, {"predictions": DOUBLED}, seconds=2), "no answer within 1 s"),
+        (Answer(200, {"predictions": DOUBLED}, pause=0.3), "no answer within 1 s"),
+        (Answer(500, b"Internal Server Error", pause=0.3), "no answer within 1 s"),
+        (Answer(200, {"predictions": ["x" * 2**24]}), "the answer is larger than 16 MiB"),
+        (
+            Answer(200, b'{"predictions": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
+            "HTTP 200: the answer is nested too deeply",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -423,6 +430,66 @@ def test_a_sample_that_is_none(
     result = run(mlflow_model, name=champion, version=1, alias="other", smoke_test=test)
     assert result["msg"] == f"smoke_test.sample: '{sample}' of run {models.run}{problem}"
     assert client.registered_model(champion).aliases == {"champion": 1}
+
+
+def test_rows_that_were_kept_are_asked_again(run: Run, champion: str, peer: Peer) -> None:
+    """Issue part B8, of a version that was proved with rows of an operator's: it can be proved again."""
+    keeping = smoke_test(peer.says(Answer(200, {"predictions": [2.0, 4.0, 7.0]})), keep=True)
+    refused = run(mlflow_model, name=champion, version=2, alias="champion", smoke_test=keeping)
+    assert "mlflow_model.smoke_test" not in refused["tags"]
+
+    promoted = run(
+        mlflow_model, name=champion, version=2, alias="champion", smoke_test={**keeping, "endpoint": peer.says(right())}
+    )
+    kept = {"inputs": INPUTS, "expected": DOUBLED}
+    assert json.loads(promoted["tags"]["mlflow_model.smoke_test"]) == kept
+    assert promoted["diff"]["after"] == {
+        "alias": {"champion": 2},
+        "version_tags": {"mlflow_model.smoke_test": json.dumps(kept)},
+    }
+
+    test = {"endpoint": peer.says(right()), "sample": "missing.json"}
+    again = run(mlflow_model, name=champion, version=2, smoke_test=test)
+    assert (again["changed"], again["smoke_test"]["rows"]) == (False, 3)
+    wrong = {"endpoint": peer.says(Answer(200, {"predictions": [2.0, 4.0, 7.0]})), "sample": "missing.json"}
+    assert "row 2: expected 6.0, got 7.0" in run(mlflow_model, name=champion, version=2, smoke_test=wrong)["msg"]
+
+
+def test_rows_that_cannot_be_kept_are_refused(run: Run, champion: str, peer: Peer) -> None:
+    test = smoke_test(peer.says(right()), inputs=[{"x": 1.0}] * 10_000, expected=[2.0] * 10_000, keep=True)
+    result = run(mlflow_model, name=champion, version=2, alias="champion", smoke_test=test)
+    assert result["msg"] == (
+        "smoke_test.inputs and smoke_test.expected have 170026 characters as JSON, and MLflow keeps 100000: give fewer "
+        "rows, or log them with the version's run"
+    )
+    assert peer.asked == []
+
+
+def test_a_tag_that_is_no_test_is_refused(run: Run, champion: str, peer: Peer) -> None:
+    run(mlflow_model, name=champion, version=2, version_tags={"mlflow_model.smoke_test": "[" * 50_000})
+    test = {"endpoint": peer.says(right()), "sample": "sample.json"}
+    assert run(mlflow_model, name=champion, version=2, smoke_test=test)["msg"] == (
+        f"smoke_test.sample: the tag mlflow_model.smoke_test of version 2 of '{champion}' is not a JSON object with "
+        "the keys inputs and expected"
+    )
+
+
+def test_without_an_endpoint_only_what_would_be_asked_is_looked_up(run: Run, champion: str, models: Models) -> None:
+    found = run(mlflow_model, name=champion, version=1, smoke_test={"sample": "sample.json"})
+    assert (found["changed"], found["smoke_test"]["passed"]) == (False, None)
+    missing = run(mlflow_model, name=champion, version=1, smoke_test={"sample": "missing.json"})
+    assert missing["msg"] == f"smoke_test.sample: 'missing.json' of run {models.run} does not exist"
+
+
+def test_a_sample_that_is_too_large_is_refused(
+    run: Run, client: Mlflow, champion: str, models: Models, tmp_path: Path
+) -> None:
+    large = tmp_path / "large.json"
+    large.write_text(json.dumps({"inputs": INPUTS, "expected": DOUBLED, "more": "x" * 2**24}))
+    with large.open("rb") as file:
+        client.upload(client.run(models.run).artifact_uri, "large.json", file)
+    result = run(mlflow_model, name=champion, version=1, smoke_test={"sample": "large.json"})
+    assert result["msg"].endswith("large.json: the answer is larger than 16 MiB")
 
 
 def test_a_version_without_a_run_has_no_sample(run: Run, models: Models, name: str, peer: Peer) -> None:
