@@ -65,6 +65,15 @@ import train
 print(json.dumps(train.load().x_test.head().to_dict(orient="records")))
 """
 
+# Predicts with a version, by itself, in the notebook's own process.
+PREDICT = """
+import json, sys, mlflow
+model = mlflow.pyfunc.load_model(f"models:/wine-quality/{sys.argv[1]}")
+sys.path.insert(0, "/opt/examples/wine-quality")
+import train
+print(json.dumps(model.predict(train.load().x_test.head()).tolist()))
+"""
+
 # Runs the project and prints the parameter that it was given, as the server has it.
 PROJECT = """
 import json, mlflow
@@ -220,17 +229,19 @@ def last_run(stack: Stack) -> dict[str, str]:
 
 @pytest.mark.once
 def test_an_operator_promotes_a_version(stack: Stack) -> None:
-    """Issue line 13.6: with the test that its run has kept, or with rows and predictions of his own; and back again."""
+    """Issue line 13.6: with rows and predictions of his own, or with the test that its run has kept; and back again."""
     (champion, _), before, started = stack.python(CHAMPION), predictions(stack), stack.started_at()
-    rival = stack.python(RIVAL, "sound")
-    mine = {"inputs": stack.python(ROWS)[:1], "expected": [0]}
+    rival = stack.python(RIVAL, "broken")
+    mine = {"inputs": stack.python(ROWS), "expected": stack.python(PREDICT, str(rival))}
     for wrong, message in (
         ({"model": "wine-quality"}, "promotes version (not given) of wine-quality"),
         ({"model": "wine", "version": 1}, "serving_models has no model wine with the alias champion"),
         ({"model": "wine-quality", "version": 1, "alias": "best"}, "it has wine-quality@champion"),
         ({"model": "wine-quality", "version": 99}, "has no version 99; its latest is"),
-        ({"model": "wine-quality", "version": rival, "inputs": mine["inputs"]}, "inputs and expected belong together"),
-        ({"model": "wine-quality", "version": rival, **mine}, "row 0: expected 0, got"),
+        ({"model": "wine-quality", "version": f"{rival}\n"}, "give both, the version by its number"),
+        ({"model": "wine-quality", "version": rival, "inputs": mine["inputs"]}, "Found list inputs and no expected"),
+        ({"model": "wine-quality", "version": rival, **mine, "expected": 1.5}, "Found list inputs and float expected"),
+        ({"model": "wine-quality", "version": rival}, "row 0: expected"),
     ):
         refused = promote(stack, **wrong)
         assert refused.returncode != 0
@@ -239,12 +250,19 @@ def test_an_operator_promotes_a_version(stack: Stack) -> None:
 
     assert last_run(stack)["outcome"].startswith("failed: promote | Test the candidate")
 
-    promoted = promote(stack, model="wine-quality", version=rival)
+    promoted = promote(stack, model="wine-quality", version=rival, **mine)
     assert promoted.returncode == 0, promoted.stdout
-    assert (last_run(stack)["what"], last_run(stack)["outcome"]) == ("playbooks/promote.yml", "done")
+    what = f"playbooks/promote.yml, wine-quality version {rival} as champion"
+    assert (last_run(stack)["what"], last_run(stack)["outcome"]) == (what, "done")
     assert f"serves version {rival} of wine-quality, its champion; version={champion} goes back" in promoted.stdout
     assert (stack.python(CHAMPION)[0], served_version(stack)) == (rival, str(rival))
-    assert predictions(stack) != before
+    assert predictions(stack) == mine["expected"]
+
+    # The proof lasts: what its run has kept does not pass.
+    stack.run("docker rm --force mlflow-stack-serving-wine-quality")
+    mended = stack.deploy("--tags=serving")
+    assert mended.returncode == 0, mended.stdout
+    assert (predictions(stack), served_version(stack)) == (mine["expected"], str(rival))
 
     back = promote(stack, model="wine-quality", version=champion)
     assert back.returncode == 0, back.stdout
