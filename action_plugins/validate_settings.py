@@ -25,6 +25,7 @@ from ansible.vars.plugins import get_vars_from_inventory_sources
 
 if TYPE_CHECKING:
     from cryptography import x509
+    from cryptography.hazmat.primitives.hashes import HashAlgorithm
 
 DOCUMENTATION = """
 name: validate_settings
@@ -462,6 +463,7 @@ HANDED_OVER = (
     "image_name",
     "image_build",
     "container_bridges",
+    "container_candidate",
     "container_networks",
     "container_service",
     "container_definition",
@@ -644,6 +646,9 @@ def refuse_passive_ports(settings: Settings) -> Iterator[str]:
         yield f"ftp_passive_ports is {shown(ports)}: it must not hold 2121, at which the server itself listens."
 
 
+LONGEST_LABEL = 63  # characters (RFC 1035, 2.3.4)
+
+
 def refuse_models(settings: Settings) -> Iterator[str]:
     names = Counter(model["name"] for model in settings["serving_models"])
     yield from (
@@ -651,6 +656,13 @@ def refuse_models(settings: Settings) -> Iterator[str]:
         for name, count in names.items()
         if count > 1
     )
+    for name in names:
+        container = f"{settings['stack_name']}-serving-{name}"
+        if len(container) > LONGEST_LABEL:
+            yield (
+                f"serving_models has {name}, which is asked as {container}, and a host's name has at most "
+                f"{LONGEST_LABEL} characters: shorten it, or stack_name."
+            )
 
 
 def refuse_accounts(settings: Settings) -> Iterator[str]:
@@ -837,7 +849,7 @@ def refuse_weak(where: str, certificate: x509.Certificate, which: str) -> Iterat
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if not begin <= datetime.now(UTC) <= end:
         yield f"{where}{which} holds from {begin:%Y-%m-%d} to {end:%Y-%m-%d}, and not today: renew it."
-    key, digest = public_key(certificate), certificate.signature_hash_algorithm
+    key, digest = public_key(certificate), signature_hash(certificate)
     if isinstance(key, RSAPublicKey) and key.key_size < 2048:
         yield f"{where}{which} has a key of {key.key_size} bits, and programs take 2048 or more: get another."
     curve = key.curve.name if isinstance(key, EllipticCurvePublicKey) else "none"
@@ -855,6 +867,16 @@ def public_key(certificate: x509.Certificate) -> object:
     try:
         return certificate.public_key()
     except (UnsupportedAlgorithm, ValueError):
+        return None
+
+
+def signature_hash(certificate: x509.Certificate) -> HashAlgorithm | None:
+    """The digest that a certificate is signed with, None if it is of a kind that nobody knows."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    try:
+        return certificate.signature_hash_algorithm
+    except UnsupportedAlgorithm:
         return None
 
 

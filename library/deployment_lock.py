@@ -195,7 +195,8 @@ def take(path: Path, owner: Holder, break_lock: str, log: Path | None = None) ->
         if holder and holder["id"] != break_lock:
             return holder
         if holder and log and is_writable(log):
-            write_down(log, holder)
+            with contextlib.suppress(OSError):  # a full disk is no reason to stay out
+                write_down(log, holder)
         draft = path.with_name(f"{path.name}.draft")
         draft.write_text(json.dumps(owner))
         draft.replace(path)  # whole or not at all

@@ -41,7 +41,7 @@ options:
   tracking_uri:
     description:
       - URL of the tracking server, C(http://) or C(https://), without credentials.
-      - An HTTP proxy of the environment is used for it, unless it is a loopback address.
+      - An HTTP proxy of the environment is used for it, unless it is a private address.
     type: str
     required: true
   username:
@@ -110,14 +110,14 @@ options:
     description:
       - A test that the version has to pass before O(alias) moves to it.
       - It runs each time, also if the alias points to the version already.
-      - What is asked, and each answer, is at most 16 MiB.
+      - A sample, an input example and each answer is at most 16 MiB.
       - The endpoint has to serve the version in question; the module cannot see which one it serves.
     type: dict
     suboptions:
       endpoint:
         description:
           - URL to post the inputs to, the C(/invocations) of C(mlflow models serve). It must answer within O(timeout).
-          - Without it nothing is asked, but what would be is looked up and must be there.
+          - Without it nothing is asked, but what would be is looked up and must be there. No O(alias) moves then.
         type: str
       token:
         description: Token that the endpoint asks for, sent as a bearer token (RFC 6750).
@@ -443,6 +443,11 @@ class ModelTask:
             if parameters[option] in ("", 0):
                 raise ParameterError(f"{option} is {parameters[option]!r}; give it a value or leave it out")
         self.smoke_test = SmokeTest.of(parameters["smoke_test"]) if parameters["smoke_test"] else None
+        if self.smoke_test and self.smoke_test.endpoint is None and (self.alias or self.version_tags):
+            raise ParameterError(
+                "smoke_test has no endpoint, so that nothing is proved: give it one, or leave alias and version_tags "
+                "out"
+            )
         self.kept_test = kept_test(parameters["smoke_test"])
         self.endpoint = Http(
             timeout=parameters["timeout"],
@@ -522,7 +527,7 @@ class ModelTask:
             raise SmokeTestError(
                 self._failure(version, self.smoke_test, proof), self._result(**details, **_described(version))
             )
-        if version and self.kept_test:
+        if version and self.kept_test and self.smoke_test and self.smoke_test.endpoint:
             version = self._ensure_version_tags(version, self.kept_test)
         if self.alias:
             self._ensure_alias(self.alias, version)
@@ -782,6 +787,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "required_one_of": [("inputs", "sample")],
         "required_together": [("inputs", "expected")],
         "mutually_exclusive": [("inputs", "sample"), ("expected", "sample")],
+        "required_if": [("keep", True, ("inputs", "expected"))],
     },
 }
 

@@ -120,8 +120,9 @@ COMMON: Json = {
 def completed(service: str, project: str, definition: Json) -> Json:
     """The whole definition, but for its image and the mount of its configuration."""
     given = {key: value for key, value in definition.items() if key not in ("build", "configs")}
-    names = {"container_name": f"{project}-{service}", "hostname": service}
-    return COMMON | names | given
+    names = {"container_name": f"{project}-{service}"}
+    # A host's name is one that engines from 25 on find the container by, and a candidate would share it.
+    return COMMON | names | ({} if definition.get("x-beside") else {"hostname": service}) | given
 
 
 def health_command(definition: Json) -> list[str]:
@@ -251,7 +252,8 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         live = bool(definition.get("x-live-configuration"))
         mounted_at = mounts(definition, given.get("configs", []), service_dir if live else config["path"])
         # The same labels as the one whose place it takes: then a change of its name is all.
-        identity = labels(service, project, [definition, mounted_at, networks])
+        made_of = {key: value for key, value in definition.items() if not key.startswith("x-")}
+        identity = labels(service, project, [made_of, mounted_at, networks])
         candidate = self.get_option("candidate")
         if candidate:
             definition |= {"container_name": f"{definition['container_name']}-candidate"}

@@ -170,6 +170,8 @@ class Http:
                     sink.write(piece)
                     if sink.tell() > largest:
                         raise MlflowError(method, url, f"the answer is larger than {largest / 2**20:g} MiB")
+                if getattr(response, "length", None):  # what was announced, and has not come
+                    raise http.client.IncompleteRead(b"", response.length)
         except urllib.error.HTTPError as error:
             raise _http_error(method, url, error) from error
 
@@ -192,7 +194,7 @@ class Http:
             url_password=self.password,
             force_basic_auth=self.username is not None,
             use_netrc=False,
-            use_proxy=not _is_loopback(target.hostname or ""),
+            use_proxy=not _is_near(target.hostname or ""),
             follow_redirects="none",
             http_agent="ansible-mlflow",
         )
@@ -219,9 +221,10 @@ def require_plain_url(option: str, url: str) -> None:
         raise ParameterError(f"{option} is {url!r}; expected the URL of a server, http://… or https://…")
 
 
-def _is_loopback(host: str) -> bool:
+def _is_near(host: str) -> bool:
+    """Whether no proxy is needed: this machine, and private addresses, as its containers have."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host).is_private
     except ValueError:
         return host == "localhost"
 
@@ -246,7 +249,7 @@ def _http_error(method: str, url: str, error: urllib.error.HTTPError) -> MlflowE
     text = error.read(PIECE).decode(errors="replace")
     try:
         answer = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = None
     error_code = None
     if isinstance(answer, dict) and "message" in answer:
@@ -262,8 +265,11 @@ def _http_error(method: str, url: str, error: urllib.error.HTTPError) -> MlflowE
 
 
 def _excerpt(text: str) -> str:
-    """One line, and of a long one the beginning and the end: MLflow repeats all its input between the two."""
-    line = " ".join(text.split()).rstrip(".")
+    """One line, and of a long one the beginning and the end: MLflow repeats all its input between the two.
+
+    Without what a terminal would obey.
+    """
+    line = "".join(sign if sign.isprintable() else "\ufffd" for sign in " ".join(text.split())).rstrip(".")
     return line if len(line) <= 400 else f"{line[:100]} … {line[-300:]}"
 
 

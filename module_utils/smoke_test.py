@@ -51,7 +51,6 @@ class SmokeTest:
     tolerance: float
     max_latency_ms: float
     wait: float
-    keep: bool
 
     @classmethod
     def of(cls, option: Mapping[str, Any]) -> SmokeTest:
@@ -72,7 +71,6 @@ class SmokeTest:
             tolerance=tolerance,
             max_latency_ms=limit,
             wait=option["wait"],
-            keep=option["keep"],
         )
 
 

@@ -263,9 +263,12 @@ def test_a_candidate_is_what_it_will_be_but_for_its_name(replaceable: Json) -> N
     assert not candidate["is_task"]
     assert not candidate["done"]
     assert candidate["aliases"] == []
+    assert "hostname" not in candidate["definition"]  # by which engines from 25 on would find it too
 
     renamed = {"stack-ftp": replaceable["containers"]["stack-ftp"] | {"Labels": candidate["labels"]}}
     assert plan(**replaceable | {"containers": renamed})["settled"]
+    patient = replaceable["definition"] | {"x-drain": ["sleep", "9"]}
+    assert plan(**replaceable | {"containers": renamed, "definition": patient})["settled"]
 
 
 def test_a_candidate_leaves_the_files_of_the_other_one(replaceable: Json) -> None:

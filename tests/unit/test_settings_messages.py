@@ -188,6 +188,17 @@ def test_what_is_said_of_one_setting(inventory: Inventory, name: str, value: obj
     assert inventory.refusals({name: value}) == [sentence] * bool(sentence)
 
 
+def test_a_name_that_nobody_could_look_up_is_refused(inventory: Inventory) -> None:
+    given = {
+        "stack_name": "a-platform-of-many-words",
+        "serving_models": [MODEL | {"name": "the-quality-of-wine-in-many-words"}],
+    }
+    assert inventory.refusals(given) == [
+        "serving_models has the-quality-of-wine-in-many-words, which is asked as a-platform-of-many-words-serving-the-"
+        "quality-of-wine-in-many-words, and a host's name has at most 63 characters: shorten it, or stack_name."
+    ]
+
+
 SHARED = "/ /etc /srv /home /var /usr /opt /root /tmp /mlflow-stack /home/anna /var/lib /usr/local"
 FOREIGN = "/tmp/x /run/x /proc/1 /etc/docker /var/lib/docker /var/lib/docker/volumes"  # noqa: S108 (none is used)
 NO_PATH = [

@@ -116,7 +116,7 @@ def listening(port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[Peer
                 return
             content = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
             self.send_response(answer.status)
-            for header in {**answer.headers, "Content-Length": str(len(content))}.items():
+            for header in {"Content-Length": str(len(content)), **answer.headers}.items():
                 self.send_header(*header)
             self.end_headers()
             if not answer.pause:

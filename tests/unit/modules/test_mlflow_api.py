@@ -88,6 +88,12 @@ def test_a_connection_that_breaks_is_tried_again_if_that_can_do_no_harm(peer: Pe
     assert len(peer.asked) == 1 + repeatable
 
 
+def test_an_answer_that_breaks_off_is_asked_for_again(peer: Peer) -> None:
+    part = Answer(200, b'{"a": 1', headers={"Content-Length": "8"})
+    assert PATIENT.send("GET", peer.says(part, Answer(200, b'{"a": 1}'))) == b'{"a": 1}'
+    assert len(peer.asked) == 2
+
+
 def test_a_file_is_sent_whole_each_time(peer: Peer) -> None:
     url = peer.says(Answer(503), Answer(200))
     PATIENT.send("PUT", url, body=io.BytesIO(b"content"))
@@ -248,6 +254,12 @@ def test_a_redirect_takes_no_credentials_along(peer: Peer) -> None:
 def test_a_loopback_address_is_asked_without_the_proxy(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     assert IMPATIENT.send("GET", peer.says(Answer(200, b"direct"))) == b"direct"
+
+
+def test_a_container_s_address_is_asked_without_the_proxy(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", peer.says(Answer(200, b"proxied")))
+    failure(Http(timeout=0.1, patience=0), "http://172.31.255.254:8080/")
+    assert peer.asked == []
 
 
 def test_other_addresses_are_asked_through_the_proxy(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -258,6 +258,8 @@ def test_inputs_of_the_wrong_schema(run: Run, client: Mlflow, champion: str, ser
         (Answer(200, {"predictions": DOUBLED}, seconds=2), "no answer within 1 s"),
         (Answer(200, {"predictions": DOUBLED}, pause=0.3), "no answer within 1 s"),
         (Answer(500, b"Internal Server Error", pause=0.3), "no answer within 1 s"),
+        (Answer(500, b"[" * 90), f"HTTP 500: {'[' * 90}"),
+        (Answer(500, b"\x1b[2Kwell"), "HTTP 500: \ufffd[2Kwell"),
         (Answer(200, {"predictions": ["x" * 2**24]}), "the answer is larger than 16 MiB"),
         (
             Answer(200, b'{"predictions": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
@@ -474,6 +476,18 @@ def test_a_tag_that_is_no_test_is_refused(run: Run, champion: str, peer: Peer) -
     )
 
 
+def test_rows_that_were_not_asked_are_not_kept(run: Run, client: Mlflow, champion: str) -> None:
+    test = {"inputs": INPUTS, "expected": [9.0, 9.0, 9.0], "keep": True}
+    found = run(mlflow_model, name=champion, version=2, smoke_test=test)
+    assert (found["changed"], found["smoke_test"]["passed"]) == (False, None)
+    assert "mlflow_model.smoke_test" not in found["tags"]
+    proved_nothing = run(mlflow_model, name=champion, version=2, alias="champion", smoke_test=test)
+    assert proved_nothing["msg"] == (
+        "smoke_test has no endpoint, so that nothing is proved: give it one, or leave alias and version_tags out"
+    )
+    assert client.registered_model(champion).aliases == {"champion": 1}
+
+
 def test_without_an_endpoint_only_what_would_be_asked_is_looked_up(run: Run, champion: str, models: Models) -> None:
     found = run(mlflow_model, name=champion, version=1, smoke_test={"sample": "sample.json"})
     assert (found["changed"], found["smoke_test"]["passed"]) == (False, None)
@@ -644,6 +658,10 @@ def test_what_is_absent_already(run: Run, name: str, parameters: dict[str, Any])
         (
             {"version": 1, "smoke_test": {"endpoint": "http://localhost", "inputs": [1]}},
             "parameters are required together: inputs, expected found in smoke_test",
+        ),
+        (
+            {"version": 1, "smoke_test": {"sample": "a.json", "keep": True}},
+            "keep is True but all of the following are missing: inputs, expected found in smoke_test",
         ),
         (
             {

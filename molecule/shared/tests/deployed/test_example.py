@@ -39,6 +39,21 @@ if sys.argv[1] == "broken":
 print(json.dumps(int(mlflow.register_model(result["model_uri"], "wine-quality").version)))
 """
 
+# Registers a version that ends the process that loads it.
+CRASHING = """
+import json, mlflow
+class Crashing(mlflow.pyfunc.PythonModel):
+    def load_context(self, context):
+        raise SystemExit("nobody can load this")
+    def predict(self, context, model_input):
+        return model_input
+mlflow.set_experiment("wine-quality")
+with mlflow.start_run():
+    mlflow.log_dict({"inputs": [[1]], "expected": [1]}, "smoke_test.json")
+    model = mlflow.pyfunc.log_model(name="crashing", python_model=Crashing())
+print(json.dumps(int(mlflow.register_model(model.model_uri, "wine-quality").version)))
+"""
+
 # Moves the alias by hand; with a digest of the code, its tag is forged too.
 MOVE = """
 import json, sys, mlflow
@@ -177,7 +192,8 @@ def test_a_version_that_fails_its_smoke_test_is_not_promoted(stack: Stack) -> No
     assert "1 ms" in deployment.stdout, deployment.stdout[-2000:]
     version, tags_after = stack.python(CHAMPION)
     assert (version, tags_after["code.sha256"]) == (champion, tags["code.sha256"])
-    assert stack.started_at() == started  # the served one went on, and no candidate is left
+    assert stack.started_at() == started  # the served one went on
+    assert "candidate" not in stack.run("docker ps --all --format '{{.Names}}'")
     assert_predicts_as_in_training(stack)
 
 
@@ -231,7 +247,7 @@ def last_run(stack: Stack) -> dict[str, str]:
 def test_an_operator_promotes_a_version(stack: Stack) -> None:
     """Issue line 13.6: with rows and predictions of his own, or with the test that its run has kept; and back again."""
     (champion, _), before, started = stack.python(CHAMPION), predictions(stack), stack.started_at()
-    rival = stack.python(RIVAL, "broken")
+    rival, crashing = stack.python(RIVAL, "broken"), stack.python(CRASHING)
     mine = {"inputs": stack.python(ROWS), "expected": stack.python(PREDICT, str(rival))}
     for wrong, message in (
         ({"model": "wine-quality"}, "promotes version (not given) of wine-quality"),
@@ -241,12 +257,15 @@ def test_an_operator_promotes_a_version(stack: Stack) -> None:
         ({"model": "wine-quality", "version": f"{rival}\n"}, "give both, the version by its number"),
         ({"model": "wine-quality", "version": rival, "inputs": mine["inputs"]}, "Found list inputs and no expected"),
         ({"model": "wine-quality", "version": rival, **mine, "expected": 1.5}, "Found list inputs and float expected"),
+        ({"model": "wine-quality", "version": crashing}, "nobody can load this"),
+        ({"model": "wine-quality", "version": rival, **mine, "expected": [9] * 5}, "row 0: expected 9, got"),
         ({"model": "wine-quality", "version": rival}, "row 0: expected"),
     ):
         refused = promote(stack, **wrong)
         assert refused.returncode != 0
         assert message in refused.stdout, refused.stdout
     assert (stack.python(CHAMPION)[0], stack.started_at()) == (champion, started)
+    assert "candidate" not in stack.run("docker ps --all --format '{{.Names}}'")
 
     assert last_run(stack)["outcome"].startswith("failed: promote | Test the candidate")
 

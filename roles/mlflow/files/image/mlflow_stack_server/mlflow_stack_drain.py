@@ -30,8 +30,13 @@ def connections(port: int, *tables: str) -> int:
 
 def main() -> None:
     port, quiet, limit = (int(argument) for argument in sys.argv[1:])
-    began = lonely_since = time.monotonic()
-    while (now := time.monotonic()) - began < limit and now - lonely_since < quiet:
+    began = time.monotonic()
+    lonely_since = None
+    while (now := time.monotonic()) - began < limit:
         if connections(port, *(table.read_text() for table in TABLES if table.exists())):
+            lonely_since = None
+        elif lonely_since is None:
             lonely_since = now
+        elif now - lonely_since >= quiet:
+            break
         time.sleep(0.2)
