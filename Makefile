@@ -27,7 +27,7 @@ status: $(VENV)/.deploy ## Show the platform's containers, and how they are
 	ansible mlflow -i "$(INVENTORY)" --become $(BECOME) $(ARGS) -a "docker ps --all --filter label=com.docker.compose.project={{ stack_name }}"
 
 logs: $(VENV)/.deploy ## Show the end of a container's log (SERVICE=mlflow)
-	ansible mlflow -i "$(INVENTORY)" --become $(BECOME) $(ARGS) -a "docker logs --tail 100 {{ stack_name }}-$(SERVICE)"
+	ansible mlflow -i "$(INVENTORY)" --become $(BECOME) $(ARGS) -a "docker logs --timestamps --tail 100 {{ stack_name }}-$(SERVICE)"
 
 passwords: $(VENV)/.deploy ## Print who logs in where, with which password
 	ansible-playbook -i "$(INVENTORY)" $(ARGS) playbooks/passwords.yml

@@ -37,6 +37,10 @@ author: mlflow-stack contributors
 
 # What a failed result says beside its message, and tells an operator nothing.
 FORMALITIES = {"assertion", "changed", "evaluated_to", "exception", "failed"}
+# Of mlflow_model, whose message has all that counts.
+FORMALITIES |= {"alias", "created", "diff", "error_code", "name", "previous_version", "run_id", "smoke_test", "source"}
+FORMALITIES |= {"status", "tags", "url", "version"}
+ITEMS_SHOWN = 12
 
 
 # What a terminal would obey: programs of the host, and people, have a say in messages.
@@ -46,6 +50,16 @@ CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127
 def printable(text: object) -> str:
     """A message as a terminal can show it, without obeying it."""
     return str(text).replace("\r\n", "\n").translate(CONTROL_CHARACTERS)
+
+
+def changed_items(result: dict[str, Any]) -> str:
+    """What of a loop has changed, to stand after the task's name, where that can be told in words."""
+    changed = [item for item in result.get("results", []) if item.get("changed")]
+    labels = [item.get("_ansible_item_label", item.get(item.get("ansible_loop_var", "item"))) for item in changed]
+    if not labels or not all(isinstance(label, str) for label in labels):
+        return ""
+    more = [f"{len(labels) - ITEMS_SHOWN} more"] if len(labels) > ITEMS_SHOWN else []
+    return f": {', '.join(labels[:ITEMS_SHOWN] + more)}"
 
 
 def clock(seconds: float) -> str:
@@ -120,7 +134,7 @@ class CallbackModule(Default):  # type: ignore[misc]
         if result.result.get("changed"):
             took = time.monotonic() - self._task_began
             duration = f" ({clock(took)})" if took >= 1 else ""
-            what = printable(said or self._last_task_name)
+            what = printable(said or f"{self._last_task_name}{changed_items(result.result)}")
             self._line(f"  {self.host_label(result)}: {what}{duration}", C.COLOR_CHANGED)
         elif said is not None:
             self._display.display(f"\n{printable(said)}")

@@ -718,7 +718,10 @@ class ModelTask:
         except (ValueError, RecursionError):
             request = None
         if not isinstance(request, dict):
-            raise ParameterError(f"{where} has no input example either, so that there is nothing to test it with")
+            raise ParameterError(
+                f"{where} has no input example either, so that there is nothing to test it with: give inputs and "
+                "expected"
+            )
         return Rows(request, expected=None)
 
     def _read(self, uri: str, path: str) -> bytes | None:

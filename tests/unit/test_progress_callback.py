@@ -18,7 +18,12 @@ Task = dict[str, Any]
 PYTHON = f"ansible_python_interpreter={sys.executable}"
 UNCHANGED: Task = {"name": "Look around", "ansible.builtin.command": "true", "changed_when": False}
 CHANGED: Task = {"name": "Change something", "ansible.builtin.command": "true", "changed_when": True}
-LOOP: Task = {"name": "Change much", "ansible.builtin.command": "true", "changed_when": True, "loop": [1, 2, 3]}
+LOOP: Task = {
+    "name": "Change much",
+    "ansible.builtin.command": "true",
+    "changed_when": "item != 'b'",
+    "loop": ["a", "b", "c"],
+}
 SLOW: Task = {"name": "Build for long", "ansible.builtin.command": "sleep 3", "changed_when": True}
 SAID: Task = {"name": "Say it", "ansible.builtin.debug": {"msg": "first line\n  second line"}}
 FAILING: Task = {"name": "Check", "ansible.builtin.assert": {"that": "false", "fail_msg": "mlflow_port is taken."}}
@@ -47,7 +52,7 @@ def test_a_line_for_what_changes_and_none_for_what_does_not(tmp_path: Path) -> N
 
     shown = re.sub(r"(?m)^ +\d+:\d\d  | \(\d+:\d\d\)$", "", output.partition("PLAY RECAP")[0])
     assert shown == (
-        "The play\n  localhost: Change something\n  localhost: Change much\n\nfirst line\n  second line\n\n"
+        "The play\n  localhost: Change something\n  localhost: Change much: a, c\n\nfirst line\n  second line\n\n"
     )
     assert re.search(r"^It took \d+:\d\d\.$", output, re.MULTILINE)
 
@@ -69,7 +74,7 @@ def test_everything_with_v(tmp_path: Path) -> None:
     output = play(tmp_path, UNCHANGED, LOOP, arguments=("-v",))
 
     assert "TASK [Look around]" in output
-    assert output.count("changed: [localhost] => (item=") == 3
+    assert output.count("changed: [localhost] => (item=") == 2
 
 
 def test_a_terminal_obeys_no_message(tmp_path: Path) -> None:

@@ -540,7 +540,7 @@ def test_a_version_with_neither_cannot_be_proved(run: Run, models: Models, champ
     result = run(mlflow_model, name=champion, version=1, smoke_test=test)
     assert result["msg"] == (
         f"smoke_test.sample: 'missing.json' of run {models.run} does not exist, and version 1 of '{champion}' "
-        "has no input example either, so that there is nothing to test it with"
+        "has no input example either, so that there is nothing to test it with: give inputs and expected"
     )
 
 

@@ -257,6 +257,7 @@ def test_an_operator_promotes_a_version(stack: Stack) -> None:
         ({"model": "wine-quality", "version": f"{rival}\n"}, "give both, the version by its number"),
         ({"model": "wine-quality", "version": rival, "inputs": mine["inputs"]}, "Found list inputs and no expected"),
         ({"model": "wine-quality", "version": rival, **mine, "expected": 1.5}, "Found list inputs and float expected"),
+        ({"model": "wine-quality", "version": rival, **mine, "expected": [9]}, "inputs has 5 rows, and expected 1"),
         ({"model": "wine-quality", "version": crashing}, "nobody can load this"),
         ({"model": "wine-quality", "version": rival, **mine, "expected": [9] * 5}, "row 0: expected 9, got"),
         ({"model": "wine-quality", "version": rival}, "row 0: expected"),
