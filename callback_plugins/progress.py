@@ -36,7 +36,7 @@ author: mlflow-stack contributors
 """
 
 # What a failed result says beside its message, and tells an operator nothing.
-FORMALITIES = {"assertion", "changed", "evaluated_to", "exception", "failed"}
+FORMALITIES = {"assertion", "changed", "evaluated_to", "exception", "failed", "invocation"}
 # Of mlflow_model, whose message has all that counts.
 FORMALITIES |= {"alias", "created", "diff", "error_code", "name", "previous_version", "run_id", "smoke_test", "source"}
 FORMALITIES |= {"status", "tags", "url", "version"}
