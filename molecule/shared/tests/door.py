@@ -34,12 +34,15 @@ class Door:
     inventory: Path
     domain: str = ""
 
-    def deploy(self, playbook: str = "site.yml", /, **variables: object) -> subprocess.CompletedProcess[str]:
+    def deploy(
+        self, playbook: str = "site.yml", /, *, tags: str = "all", **variables: object
+    ) -> subprocess.CompletedProcess[str]:
         """Run a playbook with the gateway, and these variables."""
         settings = {"stack_secrets_dir": str(self.stack.inventory / "secrets")}
         name = {"stack_public_name": self.domain or self.address, "gateway_form": "names" if self.domain else "ports"}
         given = json.dumps(settings | name | variables)
-        return self.stack.deploy(f"--inventory={self.inventory}", f"--extra-vars={given}", playbook=playbook)
+        options = (f"--inventory={self.inventory}", f"--extra-vars={given}", f"--tags={tags}")
+        return self.stack.deploy(*options, playbook=playbook)
 
     @property
     def tls(self) -> ssl.SSLContext:
@@ -165,4 +168,4 @@ class Load:
             except (OSError, HTTPException) as error:
                 self.answers[f"{method} {path}: {error!r}"] += 1
                 connection = self._door.connect(service)
-            time.sleep(0.1)  # enough of them, and the machine has other work
+            time.sleep(0.25)  # enough of them, and the machine has other work
