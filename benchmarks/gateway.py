@@ -3,9 +3,9 @@
     sudo .venv/bin/python benchmarks/gateway.py --rounds 7
 
 Needs the platform deployed to this machine with a gateway in the form ports and a certificate of its own. Prints a
-table in Markdown: medians of the rounds, in each of which both ways take turns, and begin in turn, so that a busy moment
-of the machine meets both; the ratio is the median of the rounds' own. Fails where a limit is broken. Client, gateway and
-servers share the machine.
+table in Markdown: medians of the rounds. In each of them both ways take turns, and begin in turn, so that a busy moment
+of the machine meets both; the ratio is the median of the rounds' own. Fails where a limit is broken. Client, gateway
+and servers share the machine.
 """
 
 import argparse

@@ -35,7 +35,7 @@ class Door:
     domain: str = ""
 
     def deploy(
-        self, playbook: str = "site.yml", /, *, tags: str = "all", **variables: object
+        self, playbook: str = "site.yml", tags: str = "all", /, **variables: object
     ) -> subprocess.CompletedProcess[str]:
         """Run a playbook with the gateway, and these variables."""
         settings = {"stack_secrets_dir": str(self.stack.inventory / "secrets")}

@@ -273,7 +273,7 @@ def test_a_model_answers_who_has_its_token(door: Door) -> None:
 
 def test_a_model_answers_so_many_requests_at_a_time(door: Door) -> None:
     """The one that it answers is still being sent; the next one is told so, until that has ended."""
-    run = door.deploy(tags="gateway", gateway_model_requests=1)
+    run = door.deploy("site.yml", "gateway", gateway_model_requests=1)
     assert run.returncode == 0, run.stdout
     token = door.stack.secrets()[f"token_wine-quality_{PROJECT}"]
     with contextlib.closing(door.connect("models")) as connection:
@@ -284,7 +284,7 @@ def test_a_model_answers_so_many_requests_at_a_time(door: Door) -> None:
         wait_until(lambda: door.predict(token).status == 429, 20)
         assert "1 requests at a time" in door.predict(token).body
     wait_until(lambda: door.predict(token).status == 200, 20)
-    assert door.deploy(tags="gateway").returncode == 0
+    assert door.deploy("site.yml", "gateway").returncode == 0
 
 
 def ask_until_refused(door: Door, token: str) -> set[int]:
@@ -362,7 +362,7 @@ def test_what_haproxy_refuses_is_not_taken_over(door: Door) -> None:
     with Load(door) as load:
         door.stack.run("sh -c %s", f"echo nonsense >> {path}")
         wait_until(lambda: "refuses" in door.stack.run(f"docker exec {PROJECT}-gateway gateway health || true"), 20)
-        run = door.deploy(tags="gateway")
+        run = door.deploy("site.yml", "gateway")
         assert run.returncode == 0, run.stdout
         assert "nonsense" not in door.stack.run(f"cat {path}")
         door.stack.execute("gateway", "gateway", "health")
@@ -378,11 +378,11 @@ def test_it_begins_with_what_has_worked(door: Door) -> None:
     door.stack.run(f"docker restart {PROJECT}-gateway")
     wait_until(lambda: "refuses" in door.stack.run(f"docker exec {PROJECT}-gateway gateway health || true"), 20)
     assert door.ask("mlflow", SEARCH, headers=basic("jupyter", known)).status == 200
-    run = door.deploy(tags="gateway")
+    run = door.deploy("site.yml", "gateway")
     assert run.returncode == 0, run.stdout
     door.stack.execute("gateway", "gateway", "health")
     assert "00112233445566aa" not in door.stack.run(f"ls {directory}").split()
-    assert changes(door.deploy(tags="gateway").stdout) == 0
+    assert changes(door.deploy("site.yml", "gateway").stdout) == 0
 
 
 def test_who_says_nothing_is_not_waited_for(door: Door) -> None:
@@ -518,7 +518,7 @@ def test_certbot_obtains_a_certificate_and_renews_it_without_a_failed_request(by
             wait_until(lambda: load.answers.total() > 1000, 30)
         assert list(load.answers) == ["200"], load.answers
         assert processes(door) == ran
-        again = by_name.deploy(tags="gateway", **settings)
+        again = by_name.deploy("site.yml", "gateway", **settings)
         assert (again.returncode, changes(again.stdout)) == (0, 0), again.stdout
         door.stack.run(f"docker restart {PROJECT}-gateway")
         door.stack.wait_until_healthy()
@@ -530,7 +530,7 @@ def test_certbot_obtains_a_certificate_and_renews_it_without_a_failed_request(by
             urllib.request.urlopen(f"http://{door.address}/.well-known/acme-challenge/x", timeout=30)
         assert away.value.code == 503
 
-    refused = by_name.deploy(tags="gateway", **settings | {"certbot_email": "others@platform.test"})
+    refused = by_name.deploy("site.yml", "gateway", **settings | {"certbot_email": "others@platform.test"})
     assert refused.returncode != 0
     assert "certbot" in refused.stdout
     assert "Connection refused" in refused.stdout
