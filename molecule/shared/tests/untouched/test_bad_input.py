@@ -100,7 +100,7 @@ def test_a_port_that_is_taken(stack: Stack, taken_port: int) -> None:
 
 @pytest.mark.parametrize(
     ("missing", "words"),
-    [("ftp", "the inventory has no group ftp for it"), ("mlflow", "The inventory's group mlflow has 0 hosts")],
+    [("ftp", "the inventory has no group ftp for it"), ("mlflow", "group mlflow has 0 hosts")],
 )
 def test_a_group_that_is_missing(stack: Stack, tmp_path: Path, missing: str, words: str) -> None:
     """Each group is a line of the scenario's inventory."""
