@@ -341,8 +341,6 @@ CLIENT = text(
 )
 TOKEN = text(r"[A-Za-z0-9._~+/-]{20,}=*", "20 or more letters, digits and . _ ~ + / -")
 
-STORE_PASSWORDS = ("mlflow_backend_store_password", "mlflow_artifacts_password")
-
 # The kinds by name, the first that matches; a variable that none matches gets the kind of its type.
 KINDS: dict[str, Kind] = {
     "stack_name": text(
@@ -355,8 +353,6 @@ KINDS: dict[str, Kind] = {
     "stack_minimum_*_mb": number(0, 1_000_000_000, "a number of MiB"),
     "stack_minimum_password_length": number(12, 32, "a number of characters"),
     "stack_distributions": versions,
-    # Of stores that the team has: they are as they are.
-    **dict.fromkeys(STORE_PASSWORDS, password(0)),
     "portainer_admin_password": password(12, 72),
     "serving_models.name": SERVICE,
     "serving_models.model": MODEL,
@@ -416,13 +412,8 @@ KINDS: dict[str, Kind] = {
     "mlflow_backend_store_uri": store(
         ("postgresql://", "postgresql+"), "postgresql+psycopg2://mlflow@postgres:5432/mlflow"
     ),
-    "mlflow_artifacts_destination": store(("ftps://", "ftp://", "s3://"), "ftps://ftp:2121/ or s3://bucket/path"),
-    "mlflow_backend_store_service": SERVICE,
-    "mlflow_artifacts_service": SERVICE,
-    "mlflow_s3_endpoint": url,
-    "mlflow_s3_region": text(r"[a-z0-9-]{1,64}", "the name of a region, as eu-central-1"),
-    "mlflow_*_authority": certificates,
-    "mlflow_database_created_at": number(0, 2**31 - 1, "a number of seconds"),
+    "mlflow_artifacts_destination": store((), "ftps://ftp:2121/"),
+    "mlflow_artifacts_authority": pem,
     "mlflow_workers": number(1, 16),
     "mlflow_auth_cache_seconds": number(0, 86_400, "a number of seconds"),
     "mlflow_memory_mb": mebibytes(512),
@@ -704,21 +695,10 @@ def refuse_users(settings: Settings) -> Iterator[str]:
 
 
 def refuse_store(settings: Settings) -> Iterator[str]:
-    """A store that the inventory has no host for, or that nobody may log in to."""
-    for group, variable in (("postgres", "mlflow_backend_store_uri"), ("ftp", "mlflow_artifacts_destination")):
-        own = urlsplit(settings[variable]).hostname == group
-        if own and not settings["groups"].get(group):
-            yield (
-                f"{variable} is {settings[variable]}, and the inventory has no group {group} for it: add the group, or "
-                "set it to a store that you have elsewhere."
-            )
-        if not own and settings["groups"].get(group):
-            yield (
-                f"{variable} is elsewhere, and nobody would use what the inventory's group {group} is for: leave the "
-                "group out."
-            )
-    needed = ("mlflow_artifacts_user", *STORE_PASSWORDS)
-    yield from (f"{name} is empty: the store needs one." for name in needed if not settings[name])
+    scheme = urlsplit(settings["mlflow_artifacts_destination"]).scheme
+    if scheme in ("ftp", "ftps"):
+        empty = [name for name in ("mlflow_artifacts_user", "mlflow_artifacts_password") if not settings[name]]
+        yield from (f"{name} is empty: an FTP store needs one." for name in empty)
 
 
 def refuse_own_stores(settings: Settings) -> Iterator[str]:
@@ -727,7 +707,7 @@ def refuse_own_stores(settings: Settings) -> Iterator[str]:
         urlsplit(settings["mlflow_backend_store_uri"]),
         urlsplit(settings["mlflow_artifacts_destination"]),
     )
-    if backend.hostname == "postgres" and settings["groups"].get("postgres"):
+    if backend.hostname == "postgres":
         own = (settings["postgres_user"], f"/{settings['postgres_database']}")
         if (backend.username, backend.path) != own:
             yield (
@@ -736,7 +716,7 @@ def refuse_own_stores(settings: Settings) -> Iterator[str]:
             )
         if settings["mlflow_backend_store_password"] != settings["postgres_password"]:
             yield "mlflow_backend_store_password is not postgres_password: set postgres_password alone."
-    if artifacts.hostname == "ftp" and settings["groups"].get("ftp"):
+    if artifacts.hostname == "ftp":
         for name, of_store in (("mlflow_artifacts_user", "ftp_user"), ("mlflow_artifacts_password", "ftp_password")):
             if settings[name] != settings[of_store]:
                 yield f"{name} is not {of_store}: set {of_store} alone."
@@ -1007,7 +987,7 @@ def refuse_secrets(settings: Settings) -> Iterator[str]:
 def refuse_short_passwords(settings: Settings) -> Iterator[str]:
     """Passwords that are shorter than this deployment wants them."""
     least = int(settings["stack_minimum_password_length"])
-    for name in [name for name in settings if name.endswith("_password") and name not in STORE_PASSWORDS]:
+    for name in [name for name in settings if name.endswith("_password")]:
         if len(settings[name]) < least:
             yield f"{name} has {len(settings[name])} characters and needs {least}: set a longer one."
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -10,8 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
+import pytest
 import requests
 
 REPO = Path(__file__).parents[2]
@@ -23,9 +26,8 @@ from ftp_servers import PASSWORD as FTP_PASSWORD  # noqa: E402
 from ftp_servers import USER as FTP_USER  # noqa: E402
 from ftp_servers import Pyftpdlib, free_port, process_tree  # noqa: E402
 from mlflow_servers import wait_for  # noqa: E402
-from postgres_server import Postgres  # noqa: E402
 
-__all__ = ["Answer", "Postgres", "Pyftpdlib", "attacks", "free_port", "process_tree", "wait_for"]  # for the tests
+__all__ = ["Answer", "Pyftpdlib", "attacks", "free_port", "process_tree", "wait_for"]  # for the tests
 PACKAGE = REPO / "roles/mlflow/files/image/mlflow_stack_server"
 FTP_LOGIN = f"login {FTP_USER} password {FTP_PASSWORD}"
 ADMIN = "admin:a-password-of-the-administrator"
@@ -133,6 +135,56 @@ def running(
         yield rig
     finally:
         rig.stop()
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A PostgreSQL server with its files in `home`, for whoever comes over loopback."""
+
+    home: Path
+    port: int
+
+    @property
+    def uri(self) -> str:
+        return f"postgresql+psycopg2://postgres@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        self._control("start")
+
+    def stop(self) -> None:
+        """Stop at once, with all its connections."""
+        self._control("stop", "-m", "immediate")
+
+    @classmethod
+    @contextmanager
+    def running(cls) -> Iterator[Postgres]:
+        """A new one. Skips the test where PostgreSQL is not installed."""
+        if not _POSTGRES:
+            pytest.skip("PostgreSQL is not installed")
+        # Not in pytest's own directory: it is root's alone, whom PostgreSQL does not serve.
+        with TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as directory:
+            server = cls(Path(directory), free_port())
+            if os.getuid() == 0:
+                shutil.chown(directory, "nobody")
+            server._run("initdb", "--auth=trust", "--username=postgres", "--no-sync", "--pgdata", f"{directory}/data")
+            server.start()
+            try:
+                yield server
+            finally:
+                server.stop()
+
+    def _control(self, *arguments: str) -> None:
+        options = f"-h 127.0.0.1 -p {self.port} -k {self.home} -F"
+        data = ["--pgdata", str(self.home / "data"), "--log", str(self.home / "log")]
+        self._run("pg_ctl", *arguments, "-w", "-o", options, *data)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        user = "nobody" if os.getuid() == 0 else None
+        command = [str(_POSTGRES[-1] / program), *arguments]
+        subprocess.run(command, user=user, cwd=self.home, check=True, stdout=subprocess.DEVNULL)
+
+
+_POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
 
 def environment_of(home: Path, store: str, login: str = FTP_LOGIN, database: str = "") -> dict[str, str]:

@@ -81,11 +81,10 @@ TEMPLATES = {
 
 
 class Inventory:
-    """An inventory of this machine with everything on it, but for some, perhaps a gateway; its secrets are generated
-    already."""
+    """An inventory of this machine with everything on it, perhaps a gateway; its secrets are generated already."""
 
-    def __init__(self, directory: Path, *, gateway: bool = False, without: Iterable[str] = ()) -> None:
-        self.groups = GROUPS | ({"gateway": ["localhost"]} if gateway else {}) | {group: [] for group in without}
+    def __init__(self, directory: Path, *, gateway: bool = False) -> None:
+        self.groups = GROUPS | ({"gateway": ["localhost"]} if gateway else {})
         self.wiring = DEFAULTS | WIRING | SAMPLES | {"inventory_dir": str(directory)}
         self.compute(OPTIONS, {}, check_mode=False)
         self.values = self.compute(set(OPTIONS) - set(HANDED_OVER), {})

@@ -52,8 +52,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Path]
                 "odd": [{"__ansible_unsafe": password} for password in ODD],
                 "mlflow_backend_store_uri": "postgresql+psycopg2://odd%20user@db/x",
                 "mlflow_backend_store_password": "{{ password }}",
-                "mlflow_backend_store_sslmode": "prefer",
-                "mlflow_backend_store_authority": "",
                 "mlflow_artifacts_destination": "ftps://files/",
                 "mlflow_artifacts_user": "{{ password }}",
                 "mlflow_artifacts_password": "{{ password }}",

@@ -341,11 +341,9 @@ PLAYBOOK = """
 def preflight(inventory: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run the action in a play of the project, with a group for each service."""
     playbook = REPO / "playbooks" / f".{inventory.name}.yml"
-    groups = ("ours", "postgres", "ftp")
-    hosts: dict[str, Any] = {"hosts": {"here": {}}}
     (inventory / "hosts.yml").write_text(
         yaml.safe_dump(
-            {"all": {"hosts": {"here": {"ansible_connection": "local"}}, "children": dict.fromkeys(groups, hosts)}}
+            {"all": {"hosts": {"here": {"ansible_connection": "local"}}, "children": {"ours": {"hosts": {"here": {}}}}}}
         )
     )
     playbook.write_text(PLAYBOOK)
@@ -489,46 +487,6 @@ def test_without_a_gateway_services_are_published(inventory: Inventory) -> None:
     assert inventory.refusals({"mlflow_bind_address": ""}) == [
         "mlflow_bind_address is empty, and the inventory has no group gateway: leave it out, or add the group."
     ]
-
-
-@pytest.fixture(scope="module")
-def without_stores(tmp_path_factory: pytest.TempPathFactory) -> Inventory:
-    return Inventory(tmp_path_factory.mktemp("inventory"), without=("postgres", "ftp"))
-
-
-ELSEWHERE = {
-    "mlflow_backend_store_uri": "postgresql+psycopg2://ml@db.example.org/ml",
-    "mlflow_backend_store_password": "short",
-    "mlflow_artifacts_destination": "s3://bucket/path",
-    "mlflow_artifacts_user": "key",
-    "mlflow_artifacts_password": "of-the-bucket",
-}
-
-
-def test_stores_may_be_elsewhere(without_stores: Inventory) -> None:
-    """Issue line 13.8."""
-    assert without_stores.refusals(ELSEWHERE) == []
-    assert without_stores.compute(["stack_secrets"], {})["stack_secrets"][0] == "mlflow_secret_key"
-    assert without_stores.compute(["mlflow_backend_store_sslmode"], {}) == {
-        "mlflow_backend_store_sslmode": "verify-full"
-    }
-
-
-def test_stores_of_nobody_are_refused(without_stores: Inventory, inventory: Inventory) -> None:
-    empty = {f"{name} is empty: the store needs one." for name in ELSEWHERE if name.endswith(("_user", "_password"))}
-    assert set(without_stores.refusals({})) == empty | {
-        "mlflow_backend_store_uri is postgresql+psycopg2://mlflow@postgres:5432/mlflow, and the inventory has no group "
-        "postgres for it: add the group, or set it to a store that you have elsewhere.",
-        "mlflow_artifacts_destination is ftps://ftp:2121/, and the inventory has no group ftp for it: add the group, "
-        "or set it to a store that you have elsewhere.",
-    }
-    assert inventory.refusals(ELSEWHERE) == [
-        f"{variable} is elsewhere, and nobody would use what the inventory's group {group} is for: leave the group out."
-        for variable, group in (("mlflow_backend_store_uri", "postgres"), ("mlflow_artifacts_destination", "ftp"))
-    ]
-    odd = ELSEWHERE | {"mlflow_artifacts_destination": "hdfs://store/path"}
-    (sentence,) = without_stores.refusals(odd)
-    assert sentence.startswith('mlflow_artifacts_destination is "hdfs://store/path": it must be a URL as ')
 
 
 @pytest.fixture

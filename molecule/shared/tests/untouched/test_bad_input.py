@@ -98,16 +98,13 @@ def test_a_port_that_is_taken(stack: Stack, taken_port: int) -> None:
     assert_refused(stack, f"--extra-vars=mlflow_port={taken_port}", words=("mlflow_port", str(taken_port), "ss -ltnp"))
 
 
-@pytest.mark.parametrize(
-    ("missing", "words"),
-    [("ftp", "the inventory has no group ftp for it"), ("mlflow", "group mlflow has 0 hosts")],
-)
-def test_a_group_that_is_missing(stack: Stack, tmp_path: Path, missing: str, words: str) -> None:
+@pytest.mark.parametrize("missing", ["postgres", "mlflow"])
+def test_a_group_that_is_missing(stack: Stack, tmp_path: Path, missing: str) -> None:
     """Each group is a line of the scenario's inventory."""
     lines = (stack.inventory / "hosts.yml").read_text().splitlines()
     (tmp_path / "hosts.yml").write_text("\n".join(line for line in lines if not line.startswith(f"    {missing}:")))
 
-    assert_refused(Stack(stack.host, inventory=tmp_path), words=(words,))
+    assert_refused(Stack(stack.host, inventory=tmp_path), words=(f"group {missing}", "has 0 hosts"))
 
 
 def test_portainer_on_another_host(stack: Stack, tmp_path: Path) -> None:
