@@ -63,12 +63,11 @@ def test_the_artifact_is_on_the_ftp_volume(stack: Stack, logged: list[str]) -> N
             id="all processes are killed",
             marks=pytest.mark.once,
         ),
-        pytest.param("service docker restart", id="the Docker daemon restarts", marks=pytest.mark.once),
+        pytest.param("service docker restart", id="the Docker daemon restarts"),
         pytest.param(
             "pid=$(cat /run/docker.pid); kill -9 $pid; "
             "while test -e /proc/$pid; do sleep 0.1; done; service docker start",
             id="the Docker daemon is killed",
-            marks=pytest.mark.once(where="bare"),
         ),
     ],
 )

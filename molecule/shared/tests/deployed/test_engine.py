@@ -217,7 +217,6 @@ def test_a_file_of_the_hosts_own_that_is_not_json_is_refused(stack: Stack) -> No
     assert changes(refused.stdout) == 0
 
 
-@pytest.mark.once(where="bare")
 def test_an_engine_that_does_not_start_with_its_options_gets_the_old_ones_back(stack: Stack) -> None:
     """Issue line B5: what the engine itself takes for valid, and then does not start with."""
     before = stack.started_at()
