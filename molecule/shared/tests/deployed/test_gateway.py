@@ -27,6 +27,7 @@ import pytest
 from cryptography import x509
 from door import DOORS, SEARCH, Door, Load, basic, opened
 from stack import PROJECT, Answer, Stack, changes, wait_until
+from test_example import MOVE, served_version
 
 pytestmark = pytest.mark.once(where="bare")
 
@@ -77,13 +78,6 @@ import json, mlflow
 champion = mlflow.MlflowClient().get_model_version_by_alias("wine-quality", "champion")
 again = mlflow.register_model(champion.source, "wine-quality")
 print(json.dumps([int(champion.version), int(again.version)]))
-"""
-
-# Moves the alias by hand.
-BACK = """
-import json, sys, mlflow
-mlflow.MlflowClient().set_registered_model_alias("wine-quality", "champion", sys.argv[1])
-print(json.dumps(None))
 """
 
 
@@ -333,19 +327,14 @@ def test_people_and_programs_come_and_go_without_a_failed_request(door: Door) ->
 def test_what_is_served_changes_without_a_failed_request(door: Door) -> None:
     """Issue line 13.6: another version is promoted, then the one before is by hand, in a container of another size."""
     champion, again = door.stack.python(AGAIN)
-
-    def served() -> str:
-        label: str = door.stack.services()["serving-wine-quality"]["Config"]["Labels"]["mlflow-stack.model-version"]
-        return label
-
     with Load(door) as load:
         promoted = door.deploy("playbooks/promote.yml", model="wine-quality", version=again)
         assert promoted.returncode == 0, promoted.stdout
-        assert served() == str(again)
-        door.stack.python(BACK, str(champion))
+        assert served_version(door.stack) == str(again)
+        door.stack.python(MOVE, str(champion))
         larger = door.deploy(serving_memory_mb=800)
         assert larger.returncode == 0, larger.stdout
-        assert served() == str(champion)
+        assert served_version(door.stack) == str(champion)
     assert list(load.answers) == ["200"], load.answers
     names = door.stack.run("docker ps --all --format '{{.Names}}'").split()
     assert not [name for name in names if name.endswith(("-candidate", "-previous"))]
